@@ -4,10 +4,10 @@
 //     node follow.mjs --gateway http://127.0.0.1:8080 --bot npub1... --key-file follower.key --state follow.json
 //
 // prints a line of JSON for each signal: {"seq":42,"stale":false,"event":{...}}. With a new state
-// file, it starts with the bot's oldest stored signal. The key is in the file, as nsec1... or hex,
-// or in the variable NOSTR_SECRET_KEY; it is not an argument, because ps shows arguments to
-// everybody. --shared-secret-file FILE requests encryption with the content of the file, without
-// the final line break. Without the option, an earlier shared secret is removed.
+// file, the program starts with the bot's oldest stored signal. The key is in the file, as nsec1...
+// or hex, or in the variable NOSTR_SECRET_KEY. The key is not an argument, because ps shows
+// arguments to everybody. --shared-secret-file FILE requests encryption with the content of the
+// file, without the final line break. Without the option, an earlier shared secret is removed.
 // Needs: npm ci, and Node.js 18.3 or newer
 
 import { createHash, createHmac, randomBytes, webcrypto } from "node:crypto";
@@ -17,7 +17,7 @@ import { parseArgs } from "node:util";
 import { finalizeEvent, getPublicKey, nip19, nip42, nip44, verifyEvent } from "nostr-tools";
 import WebSocket from "ws";
 
-globalThis.crypto ??= webcrypto; // Node.js 18 does not set the global
+globalThis.crypto ??= webcrypto; // Node.js 18 does not set this global
 
 const MESSAGE_BYTES_MAX = 32 * 2 ** 20;
 const ANSWER_MS_MAX = 10_000;
@@ -62,13 +62,13 @@ async function main() {
       await follower.follow();
     } catch (error) {
       if (error instanceof Fatal) throw error;
-      // Errors include the gateway's close codes. A close reason may also name a cursor; ours is
-      // always right.
+      // The error may be a close by the gateway. A close reason may name a cursor, but our own
+      // cursor is always right.
       say(`connecting again: ${error.cause?.message ?? error.message}`);
       rest = error.restMs ?? 0;
     }
     pause = follower.wasConnected ? PAUSE_MS_MIN : Math.min(2 * pause, PAUSE_MS_MAX);
-    // Spreads the followers' attempts when the gateway comes back.
+    // Spreads the followers' reconnects when the gateway returns.
     await sleep(Math.max(rest, pause * (0.5 + Math.random() / 2)));
   }
 }
@@ -145,8 +145,8 @@ class Follower {
   take(message) {
     if (message.seq === undefined) return this.told(message);
     if (message.seq <= this.state.seq) return; // a repeat
-    // One connection carries the signals of all bots that this key follows. Signals of other bots
-    // are for other programs.
+    // One connection carries the signals of all bots that this key follows. Other bots' signals are
+    // for other programs.
     if (message.bot_pubkey === this.bot) {
       const { event, wrong } = this.open(message);
       if (event) {
@@ -156,7 +156,7 @@ class Follower {
         // processed one after the other.
         console.log(JSON.stringify({ seq: message.seq, stale: message.stale ?? false, event }));
       } else {
-        // The message would fail again the next time, so it must not block those after it.
+        // The message would fail every time, so it must not block later messages.
         say(`NOT A SIGNAL, skipped: message ${message.seq}: ${wrong}`);
       }
     }
@@ -190,8 +190,8 @@ class Follower {
     } catch {
       return { wrong: "it is not JSON" };
     }
-    // A new object with only the signed fields, because verifyEvent trusts a result that it caches
-    // in the object.
+    // A new object with only the signed fields, because verifyEvent trusts a result cached in its
+    // argument.
     const { id, pubkey, created_at, kind, tags, content, sig } = given ?? {};
     const event = { id, pubkey, created_at, kind, tags, content, sig };
     if (!verifyEvent(event)) return { wrong: "the id or the signature is invalid" };
@@ -210,19 +210,20 @@ class Follower {
     return createHmac("sha256", "moltrade-fanout-v1").update(this.sharedSecret).digest();
   }
 
-  /** Handles an error response to the handshake. It is JSON unless it came from a proxy. */
+  /** Handles an error response to the handshake. The gateway sends JSON, a proxy may not. */
   refused(response, body) {
     const answer = readError(body);
     if (response.statusCode === 410 && answer.oldest) {
-      // The next messages have been trimmed: report the loss and continue at the oldest.
+      // The next messages have been trimmed: report the loss and continue at the oldest stored
+      // message.
       const oldest = answer.oldest;
       say(`signals between ${this.state.seq + 1} and ${oldest - 1} are lost: the gateway no longer stores them`);
       this.state.advance(this.state.log, oldest - 1);
       throw new Refused("continuing at the oldest stored signal", 0);
     }
     if (response.statusCode === 409 && answer.error === "cursor_of_another_log") {
-      // A backup of the gateway was restored, so its later numbers mean other signals. All stored
-      // signals come again, and old ones are marked as stale.
+      // A backup of the gateway was restored, so numbers after the backup mean other signals. All
+      // stored signals come again, and old signals are marked as stale.
       const log = this.state.log;
       this.state.advance(null, 0);
       throw new Refused(`the log was ${log} and is ${answer.log} now: a backup was restored; starting over`, 0);
@@ -231,7 +232,7 @@ class Follower {
   }
 }
 
-/** Sends a request to the gateway; with a key, signed as NIP-98 specifies. */
+/** Sends a request to the gateway. With a key, signs the request as NIP-98 specifies. */
 async function call(url, { body, secretKey } = {}) {
   const request = { method: body ? "POST" : "GET", headers: {}, signal: AbortSignal.timeout(ANSWER_MS_MAX) };
   if (body) {
@@ -241,8 +242,8 @@ async function call(url, { body, secretKey } = {}) {
   if (secretKey) {
     const tags = [["u", url], ["method", request.method]];
     if (body) tags.push(["payload", createHash("sha256").update(request.body).digest("hex")]);
-    // The gateway accepts each token once. Without `random`, two tokens for the same call in the
-    // same second would be equal.
+    // The gateway accepts each token only once. Without `random`, two tokens for the same call in
+    // one second would be equal.
     tags.push(["random", randomBytes(8).toString("hex")]);
     const created_at = Math.floor(Date.now() / 1000);
     const event = finalizeEvent({ kind: 27235, created_at, tags, content: "" }, secretKey);
@@ -257,8 +258,8 @@ async function call(url, { body, secretKey } = {}) {
 function refuse(status, reason, rest) {
   const text = `the gateway answered ${status}: ${reason}`;
   if (status === 429 || status >= 500) throw new Refused(text, Math.min(Number(rest) || 0, 3600) * 1000);
-  // A wrong key, parameter or clock, an unknown bot, or a cursor of another gateway: retrying would
-  // not help.
+  // Retrying would not help: the key, a parameter or the clock is wrong, the bot is unknown, or the
+  // cursor is of another gateway.
   throw new Fatal(text);
 }
 
@@ -288,7 +289,7 @@ function loadKey(path) {
   });
 }
 
-/** Turns any error of the work into a fatal one. */
+/** Makes any error of the work fatal. */
 function attempt(what, work) {
   try {
     return work();
@@ -301,7 +302,7 @@ function say(text) {
   console.error(text);
 }
 
-/** The last processed message and its gateway, in a file. */
+/** The last processed message and its gateway, stored in a file. */
 class State {
   constructor(path, gateway) {
     Object.assign(this, { path, gateway, pubkey: null, log: null, seq: 0 });
@@ -337,7 +338,7 @@ class State {
     }
   }
 
-  /** Includes the log, because in another log the number means another signal. */
+  /** Includes the log, because in a different log the number means a different signal. */
   cursor() {
     return this.log === null ? this.seq : `${this.log}:${this.seq}`;
   }
@@ -346,7 +347,7 @@ class State {
     this.write(this.pubkey, log, seq);
   }
 
-  /** The file always contains the old state or the new one, never a part. */
+  /** The file always contains a whole state, either the old or the new one. */
   write(pubkey, log, seq) {
     const temporary = `${this.path}.new`;
     attempt(`cannot write ${this.path}`, () => {

@@ -3,7 +3,7 @@
 //     node publish.mjs --relay ws://127.0.0.1:7777/r/0 --key-file bot.key --content "long BTC"
 //
 // prints the event when the relay has accepted it. The key is in the file, as nsec1... or hex, or
-// in the variable NOSTR_SECRET_KEY; it does not leave this program.
+// in the variable NOSTR_SECRET_KEY. The key does not leave this program.
 // Needs: npm ci, and Node.js 18.3 or newer
 
 import { webcrypto } from "node:crypto";
@@ -12,7 +12,7 @@ import { parseArgs } from "node:util";
 import { finalizeEvent, nip19 } from "nostr-tools";
 import WebSocket from "ws";
 
-globalThis.crypto ??= webcrypto; // Node.js 18 does not set the global
+globalThis.crypto ??= webcrypto; // Node.js 18 does not set this global
 
 const ANSWER_MS_MAX = 10_000;
 
@@ -36,7 +36,7 @@ async function main() {
   console.log(JSON.stringify(event));
 }
 
-/** Returns whether the relay has accepted the event, and the reason if not. */
+/** Returns whether the relay has accepted the event and, if not, the reason. */
 function publish(relay, event) {
   return new Promise((resolve, reject) => {
     const socket = new WebSocket(relay, { handshakeTimeout: ANSWER_MS_MAX });

@@ -1,9 +1,9 @@
-// Registers a bot at a gateway, so that it can be followed there.
+// Registers a bot at a gateway, so that clients can follow the bot there.
 //
 //     node register-bot.mjs --gateway http://127.0.0.1:8080 --name Momentum --key-file bot.key
 //
 // prints the gateway's response. Registering again changes the name. The key is in the file, as
-// nsec1... or hex, or in the variable NOSTR_SECRET_KEY; it does not leave this program.
+// nsec1... or hex, or in the variable NOSTR_SECRET_KEY. The key does not leave this program.
 // Needs: npm ci, and Node.js 18.3 or newer
 
 import { createHash, randomBytes, webcrypto } from "node:crypto";
@@ -11,7 +11,7 @@ import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { finalizeEvent, getPublicKey, nip19 } from "nostr-tools";
 
-globalThis.crypto ??= webcrypto; // Node.js 18 does not set the global
+globalThis.crypto ??= webcrypto; // Node.js 18 does not set this global
 
 async function main() {
   const string = { type: "string" };
@@ -33,10 +33,10 @@ async function main() {
   console.log(await answer.text());
 }
 
-/** The call, signed as NIP-98 specifies. */
+/** The value of the Authorization header: a NIP-98 token for this call. */
 function token(secretKey, url, method, body) {
   const payload = createHash("sha256").update(body).digest("hex");
-  // The gateway accepts each token once. Without `random`, two tokens for the same call in the same
+  // The gateway accepts each token only once. Without `random`, two tokens for the same call in one
   // second would be equal.
   const salt = randomBytes(8).toString("hex");
   const tags = [["u", url], ["method", method], ["payload", payload], ["random", salt]];

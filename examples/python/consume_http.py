@@ -1,9 +1,9 @@
-"""Listens on HTTP for a gateway and processes the batches of events that it posts.
+"""Listens on HTTP and processes the batches of events that a gateway posts.
 
     python3 consume_http.py 127.0.0.1:9100 cursor.txt
 
-prints the number and the id of each new event. With WEBHOOK_SECRET=whsec_... in the
-environment, it accepts only requests signed with this secret (https://www.standardwebhooks.com).
+prints the number and the id of each new event. With WEBHOOK_SECRET=whsec_... in the environment,
+the program accepts only requests signed with this secret (https://www.standardwebhooks.com).
 The secret is not an argument, because ps shows arguments to everybody.
 Needs standardwebhooks: python3 -m venv .venv && .venv/bin/pip install standardwebhooks
 """
@@ -28,7 +28,7 @@ def main():
     if (secret := os.environ.get("WEBHOOK_SECRET")) is not None:
         try:
             Receiver.webhook = Webhook(secret)
-        except Exception as error:  # the library has several for this
+        except Exception as error:  # the library raises several types here
             sys.exit(f"WEBHOOK_SECRET is not a secret: {error}")
     if ":" in host:
         ThreadingHTTPServer.address_family = socket.AF_INET6
@@ -40,15 +40,15 @@ def main():
 
 
 class Receiver(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"  # the gateway keeps its connection
-    timeout = 60  # so that an idle connection does not keep a thread
+    protocol_version = "HTTP/1.1"  # the gateway keeps its connection open
+    timeout = 60  # an idle connection must not keep a thread
     cursor = None
     webhook = None
     # If the gateway repeats a batch during the work, the repeat waits.
     working = threading.Lock()
 
     def do_POST(self):
-        """2xx acknowledges the whole batch. After any other response the gateway sends it again."""
+        """2xx acknowledges the whole batch. After other responses, the gateway repeats it."""
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal():
             return self.refuse(411, "the header Content-Length is missing")
@@ -108,7 +108,7 @@ class Receiver(BaseHTTPRequestHandler):
 
 
 class Cursor:
-    """The last processed event, in a file: LOG:SEQ, the identity of the log and the sequence."""
+    """The last processed event, stored in a file as LOG:SEQ (the log's identity, the sequence)."""
 
     def __init__(self, path):
         self.path, self.log, self.seq = path, "", 0
@@ -122,14 +122,14 @@ class Cursor:
             sys.exit(f"cannot read a sequence from {path}: {error}")
 
     def enter(self, log):
-        """Called with each event's log. In a different log, the numbers mean other events."""
+        """Called with each event's log. In a different log, a number means a different event."""
         if self.log and self.log != log:
             print(f"the log was {self.log} and is {log} now: a backup of the gateway was restored; starting over", file=sys.stderr)
             self.seq = 0
         self.log = log
 
     def advance(self, seq):
-        """The file always contains the old number or the new one, never a part."""
+        """The file always contains a whole number, either the old or the new one."""
         temporary = f"{self.path}.new"
         with open(temporary, "w") as file:
             file.write(f"{self.log}:{seq}")

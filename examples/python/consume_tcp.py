@@ -1,4 +1,4 @@
-"""Listens on TCP for a gateway, processes every event that it sends, and acknowledges each.
+"""Listens on TCP, and processes and acknowledges every event that a gateway sends.
 
     python3 consume_tcp.py 127.0.0.1:9000 cursor.txt
 
@@ -32,8 +32,8 @@ def main():
         readable, _, _ = select.select([listener, gateway] if gateway else [listener], [], [])
         try:
             if listener in readable:
-                # The newest connection counts: a gateway that reconnects has abandoned the old one,
-                # even if we are never told because its machine or the network failed.
+                # Only the newest connection counts: a gateway that reconnects has abandoned the old
+                # connection. If the gateway's machine or the network failed, we are never told.
                 if gateway:
                     gateway.close()
                 gateway, peer = listener.accept()
@@ -43,7 +43,7 @@ def main():
             else:
                 take(gateway, received, cursor)
         except OSError as error:
-            # The gateway reconnects and continues after what we have acknowledged.
+            # The gateway reconnects and continues after the last acknowledged event.
             say(f"disconnected: {error}")
             if gateway:
                 gateway.close()
@@ -51,7 +51,7 @@ def main():
 
 
 def take(gateway, received, cursor):
-    """Reads what is available, processes complete lines, and keeps the rest."""
+    """Reads the available bytes, processes complete lines, and keeps the rest."""
     chunk = gateway.recv(65536)
     if not chunk:
         raise ConnectionError("the connection ended" + (" in the middle of a line" if received else ""))
@@ -79,7 +79,8 @@ def deal_with(line, cursor):
         # this event, so make it idempotent: for example, write a row under the event's id.
         print(seq, event["id"], flush=True)
         # Advance after the work and before the acknowledgement, so that a repeat is recognised. An
-        # fsync for each event is simple; if it is too slow, store and acknowledge every hundredth.
+        # fsync for each event is simple. If that is too slow, store and acknowledge every hundredth
+        # event.
         cursor.advance(seq)
     return seq
 
@@ -98,7 +99,7 @@ def say(text):
 
 
 class Cursor:
-    """The last processed event, in a file: LOG:SEQ, the identity of the log and the sequence."""
+    """The last processed event, stored in a file as LOG:SEQ (the log's identity, the sequence)."""
 
     def __init__(self, path):
         self.path, self.log, self.seq = path, "", 0
@@ -112,14 +113,14 @@ class Cursor:
             sys.exit(f"cannot read a sequence from {path}: {error}")
 
     def enter(self, log):
-        """Called with each event's log. In a different log, the numbers mean other events."""
+        """Called with each event's log. In a different log, a number means a different event."""
         if self.log and self.log != log:
             say(f"the log was {self.log} and is {log} now: a backup of the gateway was restored; starting over")
             self.seq = 0
         self.log = log
 
     def advance(self, seq):
-        """The file always contains the old number or the new one, never a part."""
+        """The file always contains a whole number, either the old or the new one."""
         temporary = f"{self.path}.new"
         try:
             with open(temporary, "w") as file:

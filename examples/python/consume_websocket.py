@@ -1,4 +1,4 @@
-"""Receives every event of a gateway over WebSocket and loses none, whatever fails or restarts.
+"""Receives every event of a gateway over WebSocket and loses no event, whatever fails or restarts.
 
     python3 consume_websocket.py ws://127.0.0.1:8080/ws cursor.txt
 
@@ -30,16 +30,16 @@ def main():
         except InvalidStatus as error:
             refused(error.response, cursor)
         except (OSError, WebSocketException) as error:
-            # Errors include the gateway's close codes. A close reason may also name a cursor; ours
-            # is always right.
+            # The error may be a close by the gateway. A close reason may name a cursor, but our own
+            # cursor is always right.
             say(f"connecting again: {error}")
         time.sleep(PAUSE_SECONDS)
 
 
 def follow(url, cursor):
     """Connects and processes events until the connection ends with an exception."""
-    # The library detects a dead connection with pings. Slow work delays its reading of the pong, so
-    # the time-out is long.
+    # The library detects a dead connection with pings. Slow work delays reading the pong, so the
+    # time-out is long.
     with connect(url, max_size=MESSAGE_BYTES_MAX, ping_timeout=60) as gateway:
         say(f"connected; going on after event {cursor.seq}")
         while True:
@@ -55,32 +55,33 @@ def follow(url, cursor):
             # for this event, so make it idempotent: for example, write a row under the event's id.
             print(seq, event["id"], flush=True)
             # Advance only after the work: a stored event does not come again. An fsync for each
-            # event is simple; if it is too slow, store every hundredth, and up to a hundred come
-            # twice.
+            # event is simple. If that is too slow, store every hundredth event; then up to a
+            # hundred events may come twice.
             cursor.advance(log, seq)
 
 
 def refused(response, cursor):
-    """Handles an error response to the handshake. It is JSON unless it came from a proxy."""
+    """Handles an error response to the handshake. The gateway sends JSON, a proxy may not."""
     try:
         answer = json.loads(response.body)
         reason = answer["message"]
     except (ValueError, KeyError, TypeError):
         answer, reason = {}, "no reason given"
     if response.status_code == 410 and "oldest" in answer:
-        # The next messages have been trimmed: report the loss and continue at the oldest.
+        # The next messages have been trimmed: report the loss and continue at the oldest stored
+        # message.
         oldest = answer["oldest"]
         say(f"events {cursor.seq + 1} to {oldest - 1} are lost: the gateway no longer stores them")
         cursor.advance(cursor.log, oldest - 1)
     elif response.status_code == 409 and "log" in answer:
-        # A backup of the gateway was restored, so its later numbers mean other events. All stored
-        # events come again, so the work must be idempotent.
+        # A backup of the gateway was restored, so numbers after the backup mean other events. All
+        # stored events come again, so the work must be idempotent.
         say(f"the log was {cursor.log} and is {answer['log']} now: a backup of the gateway was restored; starting over")
         cursor.log, cursor.seq = "", 0
     elif response.status_code == 429 or response.status_code >= 500:
         say(f"connecting again: the gateway answered {response.status_code}: {reason}")
     else:
-        # An invalid parameter, or a cursor of another gateway: retrying would not help.
+        # Retrying would not help: a parameter is invalid, or the cursor is of another gateway.
         sys.exit(f"the gateway answered {response.status_code}: {reason}")
 
 
@@ -89,7 +90,7 @@ def say(text):
 
 
 class Cursor:
-    """The last processed event, in a file: LOG:SEQ, the identity of the log and the sequence."""
+    """The last processed event, stored in a file as LOG:SEQ (the log's identity, the sequence)."""
 
     def __init__(self, path):
         self.path, self.log, self.seq = path, "", 0
@@ -106,7 +107,7 @@ class Cursor:
         return f"{self.log}:{self.seq}" if self.log else str(self.seq)
 
     def advance(self, log, seq):
-        """The file always contains the old number or the new one, never a part."""
+        """The file always contains a whole number, either the old or the new one."""
         temporary = f"{self.path}.new"
         try:
             with open(temporary, "w") as file:

@@ -4,8 +4,9 @@ prints them.
     python3 follow.py --gateway http://127.0.0.1:8080 --bot npub1... --key-file follower.key --state follow.json
 
 prints a line of JSON for each signal: {"seq":42,"stale":false,"event":{...}}. With a new state
-file, it starts with the bot's oldest stored signal. The key is in the file, as nsec1... or hex, or
-in the variable NOSTR_SECRET_KEY; it is not an argument, because ps shows arguments to everybody.
+file, the program starts with the bot's oldest stored signal. The key is in the file, as nsec1... or
+hex, or in the variable NOSTR_SECRET_KEY. The key is not an argument, because ps shows arguments to
+everybody.
 
 nostr-sdk for Python supports neither shared secrets nor signals of more than 65,535 bytes. Following
 with this program removes a secret that was set for the same bot and follower, and such signals are
@@ -55,11 +56,11 @@ def main():
             say(f"trying again: {error}")
             rest = error.rest
         except (OSError, HTTPException, WebSocketException) as error:
-            # Errors include the gateway's close codes. A close reason may also name a cursor; ours
-            # is always right.
+            # The error may be a close by the gateway. A close reason may name a cursor, but our own
+            # cursor is always right.
             say(f"connecting again: {error}")
         pause = PAUSE_SECONDS_MIN if follower.was_connected else min(2 * pause, PAUSE_SECONDS_MAX)
-        # Spreads the followers' attempts when the gateway comes back.
+        # Spreads the followers' reconnects when the gateway returns.
         time.sleep(max(rest, pause * random.uniform(0.5, 1)))
 
 
@@ -87,8 +88,8 @@ class Follower:
         self.state.pin(call(self.gateway + "/api/identity")["pubkey"])
         url = "ws" + self.gateway.removeprefix("http") + "/fanout"
         try:
-            # The library detects a dead connection with pings. Slow work delays its reading of the
-            # pong, so the time-out is long.
+            # The library detects a dead connection with pings. Slow work delays reading the pong,
+            # so the time-out is long.
             with connect(f"{url}?cursor={self.state.cursor()}", max_size=MESSAGE_BYTES_MAX, ping_timeout=60) as socket:
                 self.authenticate(socket, url)
                 self.was_connected = True
@@ -115,13 +116,13 @@ class Follower:
         seq = message["seq"]
         if seq <= self.state.seq:
             return  # a repeat
-        # One connection carries the signals of all bots that this key follows. Signals of other
-        # bots are for other programs.
+        # One connection carries the signals of all bots that this key follows. Other bots' signals
+        # are for other programs.
         if message["bot_pubkey"] == self.bot:
             try:
                 event = self.open(message)
             except ValueError as error:
-                # The message would fail again the next time, so it must not block those after it.
+                # The message would fail every time, so it must not block later messages.
                 say(f"NOT A SIGNAL, skipped: message {seq}: {error}")
             else:
                 # Your work here; never trade on a stale signal. If the program dies before the
@@ -166,17 +167,18 @@ class Follower:
         return json.loads(event.as_json())
 
     def refused(self, response):
-        """Handles an error response to the handshake. It is JSON unless it came from a proxy."""
+        """Handles an error response to the handshake. The gateway sends JSON, a proxy may not."""
         answer, reason = read_error(response.body)
         if response.status_code == 410 and "oldest" in answer:
-            # The next messages have been trimmed: report the loss and continue at the oldest.
+            # The next messages have been trimmed: report the loss and continue at the oldest stored
+            # message.
             oldest = answer["oldest"]
             say(f"signals between {self.state.seq + 1} and {oldest - 1} are lost: the gateway no longer stores them")
             self.state.advance(self.state.log, oldest - 1)
             raise Refused("continuing at the oldest stored signal", 0)
         if response.status_code == 409 and answer.get("error") == "cursor_of_another_log":
-            # A backup of the gateway was restored, so its later numbers mean other signals. All
-            # stored signals come again, and old ones are marked as stale.
+            # A backup of the gateway was restored, so numbers after the backup mean other signals.
+            # All stored signals come again, and old signals are marked as stale.
             log = self.state.log
             self.state.advance(None, 0)
             raise Refused(f"the log was {log} and is {answer['log']} now: a backup was restored; starting over", 0)
@@ -184,7 +186,7 @@ class Follower:
 
 
 def call(url, body=None, keys=None):
-    """Sends a request to the gateway; with keys, signed as NIP-98 specifies."""
+    """Sends a request to the gateway. With keys, signs the request as NIP-98 specifies."""
     request = urllib.request.Request(url)
     if body is not None:
         request.data = json.dumps(body).encode()
@@ -193,8 +195,8 @@ def call(url, body=None, keys=None):
         tags = [["u", url], ["method", request.get_method()]]
         if request.data:
             tags.append(["payload", hashlib.sha256(request.data).hexdigest()])
-        # The gateway accepts each token once. Without `random`, two tokens for the same call in the
-        # same second would be equal.
+        # The gateway accepts each token only once. Without `random`, two tokens for the same call
+        # in one second would be equal.
         tags.append(["random", secrets.token_hex(8)])
         token = base64.b64encode(sign(keys, 27235, tags).encode()).decode()
         request.add_header("Authorization", f"Nostr {token}")
@@ -209,8 +211,8 @@ def refuse(status, reason, rest):
     text = f"the gateway answered {status}: {reason}"
     if status == 429 or status >= 500:
         raise Refused(text, min(int(rest), 3600) if (rest or "").isdecimal() else 0)
-    # A wrong key, parameter or clock, an unknown bot, or a cursor of another gateway: retrying
-    # would not help.
+    # Retrying would not help: the key, a parameter or the clock is wrong, the bot is unknown, or
+    # the cursor is of another gateway.
     sys.exit(text)
 
 
@@ -250,7 +252,7 @@ def say(text):
 
 
 class State:
-    """The last processed message and its gateway, in a file."""
+    """The last processed message and its gateway, stored in a file."""
 
     def __init__(self, path, gateway):
         self.path, self.gateway, self.pubkey, self.log, self.seq = path, gateway, None, None, 0
@@ -258,7 +260,7 @@ class State:
             with open(path) as file:
                 state = json.load(file)
             self.pubkey, self.seq, known = state["pubkey"], state["seq"], state["gateway"]
-            self.log = state.get("log")  # an earlier version of this program did not store it
+            self.log = state.get("log")  # an earlier version of this program did not store the log
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -277,14 +279,14 @@ class State:
             )
 
     def cursor(self):
-        """Includes the log, because in another log the number means another signal."""
+        """Includes the log, because in a different log the number means a different signal."""
         return f"{self.log}:{self.seq}" if self.log else self.seq
 
     def advance(self, log, seq):
         self.write(self.pubkey, log, seq)
 
     def write(self, pubkey, log, seq):
-        """The file always contains the old state or the new one, never a part."""
+        """The file always contains a whole state, either the old or the new one."""
         temporary = f"{self.path}.new"
         try:
             with open(temporary, "w") as file:

@@ -3,7 +3,7 @@
     python3 publish.py --relay ws://127.0.0.1:7777/r/0 --key-file bot.key --content "long BTC"
 
 prints the event when the relay has accepted it. The key is in the file, as nsec1... or hex, or in
-the variable NOSTR_SECRET_KEY; it does not leave this program.
+the variable NOSTR_SECRET_KEY. The key does not leave this program.
 Needs nostr-sdk and websockets: python3 -m venv .venv && .venv/bin/pip install nostr-sdk websockets
 """
 

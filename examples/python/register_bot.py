@@ -1,9 +1,9 @@
-"""Registers a bot at a gateway, so that it can be followed there.
+"""Registers a bot at a gateway, so that clients can follow the bot there.
 
     python3 register_bot.py --gateway http://127.0.0.1:8080 --name "Momentum" --key-file bot.key
 
 prints the gateway's response. Registering again changes the name. The key is in the file, as
-nsec1... or hex, or in the variable NOSTR_SECRET_KEY; it does not leave this program.
+nsec1... or hex, or in the variable NOSTR_SECRET_KEY. The key does not leave this program.
 Needs nostr-sdk: python3 -m venv .venv && .venv/bin/pip install nostr-sdk
 """
 
@@ -41,9 +41,9 @@ def main():
 
 
 def token(keys, url, method, body):
-    """The call, signed as NIP-98 specifies."""
-    # The gateway accepts each token once. Without `random`, two tokens for the same call in the
-    # same second would be equal.
+    """The value of the Authorization header: a NIP-98 token for this call."""
+    # The gateway accepts each token only once. Without `random`, two tokens for the same call in
+    # one second would be equal.
     payload, salt = hashlib.sha256(body).hexdigest(), secrets.token_hex(8)
     tags = [["u", url], ["method", method], ["payload", payload], ["random", salt]]
     event = EventBuilder(Kind(27235), "").tags([Tag.parse(tag) for tag in tags]).finalize(keys)

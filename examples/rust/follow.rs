@@ -3,10 +3,11 @@
 //!
 //! `follow --gateway http://127.0.0.1:8080 --bot npub1... --key-file follower.key --state
 //! follow.json` prints a line of JSON for each signal: `{"seq":42,"stale":false,"event":{...}}`.
-//! With a new state file, it starts with the bot's oldest stored signal. The key is in the file, as
-//! nsec1... or hex, or in the variable `NOSTR_SECRET_KEY`; it is not an argument, because `ps`
-//! shows arguments to everybody. `--shared-secret-file` requests encryption with the content of the
-//! file, without the final line break. Without the option, an earlier shared secret is removed.
+//! With a new state file, the program starts with the bot's oldest stored signal. The key is in the
+//! file, as nsec1... or hex, or in the variable `NOSTR_SECRET_KEY`. The key is not an argument,
+//! because `ps` shows arguments to everybody. `--shared-secret-file` requests encryption with the
+//! content of the file, without the final line break. Without the option, an earlier shared secret
+//! is removed.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
@@ -58,8 +59,8 @@ struct Args {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    // reqwest is built here without a TLS provider; with its default features this line is not
-    // needed.
+    // reqwest is built here without a TLS provider. With reqwest's default features, this line is
+    // not needed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let args = Args::parse();
     let shared_secret = args.shared_secret_file.as_ref().map(|file| -> Result<String> {
@@ -83,7 +84,7 @@ async fn main() -> Result<()> {
         let Later { reason, rest } = follower.follow().await?;
         eprintln!("connecting again: {reason}");
         pause = if follower.was_connected { PAUSE_MIN } else { PAUSE_MAX.min(2 * pause) };
-        // Spreads the followers' attempts when the gateway comes back.
+        // Spreads the followers' reconnects when the gateway returns.
         sleep(rest.max(pause.mul_f64(rand::random_range(0.5..1.0)))).await;
     }
 }
@@ -100,7 +101,7 @@ impl Later {
     }
 }
 
-/// A result: an outer error is permanent, an inner one is temporary.
+/// A result: an outer error is permanent, an inner error is temporary.
 type Attempt<T> = Result<Result<T, Later>>;
 
 struct Follower {
@@ -212,7 +213,7 @@ impl Follower {
                 // state is written, the work is repeated for this event, so make it idempotent: for
                 // example, write a row under the event's id.
                 Ok(event) => println!("{}", serde_json::to_string(&Signal { seq, stale, event })?),
-                // The message would fail again the next time, so it must not block those after it.
+                // The message would fail every time, so it must not block later messages.
                 Err(error) => eprintln!("NOT A SIGNAL, skipped: message {seq}: {error:#}"),
             }
         }
@@ -273,8 +274,8 @@ impl Follower {
         Ok(event)
     }
 
-    /// Why the gateway refused the handshake, which tokio-websockets hides and a plain request
-    /// shows.
+    /// Finds out why the gateway refused the handshake: tokio-websockets hides the reason, and a
+    /// plain request shows it.
     async fn refused(&mut self) -> Result<Later> {
         let url = format!("{}/fanout?cursor={}", self.gateway, self.state.cursor());
         let response = match self.http.get(url).send().await {
@@ -285,7 +286,8 @@ impl Follower {
             StatusCode::GONE => {
                 let Ok(body) = response.bytes().await else { return Ok(Later::new("the connection broke")) };
                 let Trimmed { oldest } = serde_json::from_slice(&body).context("410 without `oldest`")?;
-                // The next messages have been trimmed: report the loss and continue at the oldest.
+                // The next messages have been trimmed: report the loss and continue at the oldest
+                // stored message.
                 let (first, last) = (self.state.seq + 1, oldest - 1);
                 eprintln!("signals between {first} and {last} are lost: the gateway no longer stores them");
                 self.state.advance(self.state.log.clone(), last)?;
@@ -293,8 +295,8 @@ impl Follower {
             }
             // No other refusal with this status can occur here.
             StatusCode::CONFLICT => {
-                // A backup of the gateway was restored, so its later numbers mean other signals.
-                // All stored signals come again, and old ones are marked as stale.
+                // A backup of the gateway was restored, so numbers after the backup mean other
+                // signals. All stored signals come again, and old signals are marked as stale.
                 let log = self.state.log.take().unwrap_or_default();
                 self.state.advance(None, 0)?;
                 Ok(Later::new(format!("the log is not {log} any more: a backup was restored; starting over")))
@@ -365,7 +367,7 @@ async fn next_text(socket: &mut Socket, patience: Duration) -> Result<String, La
         if let Some((code, reason)) = message.as_close() {
             return Err(Later::new(format!("the gateway closed with {}: {reason}", u16::from(code))));
         }
-        // Anything else is a ping, which the library has answered.
+        // Any other message is a ping, which the library has answered.
         if let Some(text) = message.as_text() {
             return Ok(text.to_owned());
         }
@@ -394,17 +396,17 @@ async fn refuse(response: Response) -> Result<Later> {
     if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
         return Ok(Later { reason, rest });
     }
-    // A wrong key, parameter or clock, an unknown bot, or a cursor of another gateway: retrying
-    // would not help.
+    // Retrying would not help: the key, a parameter or the clock is wrong, the bot is unknown, or
+    // the cursor is of another gateway.
     bail!(reason)
 }
 
-/// The call, signed as NIP-98 specifies.
+/// The value of the Authorization header: a NIP-98 token for this call.
 fn token(keys: &Keys, url: &str, method: &str, body: &str) -> Result<String> {
     let hash = digest::digest(&digest::SHA256, body.as_bytes());
     let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    // The gateway accepts each token once. Without `random`, two tokens for the same call in the
-    // same second would be equal.
+    // The gateway accepts each token only once. Without `random`, two tokens for the same call in
+    // one second would be equal.
     let salt = rand::random::<u64>().to_string();
     let tags = [["u", url], ["method", method], ["payload", &hash], ["random", &salt]];
     Ok(format!("Nostr {}", BASE64_STANDARD.encode(sign(keys, 27235, tags)?.as_json())))
@@ -426,7 +428,7 @@ fn load_keys(file: Option<&str>) -> Result<Keys> {
     Keys::parse(text.trim()).with_context(|| format!("cannot read the key from {from}"))
 }
 
-/// The last processed message and its gateway, in a file.
+/// The last processed message and its gateway, stored in a file.
 #[derive(Serialize, Deserialize)]
 struct State {
     #[serde(skip)]
@@ -474,7 +476,7 @@ impl State {
         }
     }
 
-    /// Includes the log, because in another log the number means another signal.
+    /// Includes the log, because in a different log the number means a different signal.
     fn cursor(&self) -> String {
         match &self.log {
             Some(log) => format!("{log}:{}", self.seq),
@@ -487,7 +489,7 @@ impl State {
         self.write()
     }
 
-    /// The file always contains the old state or the new one, never a part.
+    /// The file always contains a whole state, either the old or the new one.
     fn write(&self) -> Result<()> {
         let replace = || -> io::Result<()> {
             let temporary = format!("{}.new", self.file);

@@ -1,8 +1,8 @@
-//! Listens on HTTP for a gateway and processes the batches of events that it posts.
+//! Listens on HTTP and processes the batches of events that a gateway posts.
 //!
 //! `consume-http 127.0.0.1:9100 cursor.txt` prints the number and the id of each new event. With
-//! `WEBHOOK_SECRET=whsec_…` in the environment, it accepts only requests signed with this secret
-//! (<https://www.standardwebhooks.com>). The secret is not an argument, because `ps` shows
+//! `WEBHOOK_SECRET=whsec_…` in the environment, the program accepts only requests signed with this
+//! secret (<https://www.standardwebhooks.com>). The secret is not an argument, because `ps` shows
 //! arguments to everybody.
 
 use std::fs::{self, File};
@@ -24,7 +24,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 
 const BODY_BYTES_MAX: usize = 64 << 20;
-/// The maximum difference between a signature's time and ours; an older signature may be a replay.
+/// The maximum difference between a signature's time and our clock; an older signature may be a
+/// replay.
 const SECONDS_APART_MAX: u64 = 5 * 60;
 
 #[tokio::main(flavor = "current_thread")]
@@ -33,7 +34,7 @@ async fn main() -> Result<()> {
     let (Some(address), Some(file), None) = (args.next(), args.next(), args.next()) else {
         bail!("usage: [WEBHOOK_SECRET=whsec_...] consume-http ADDRESS STATE_FILE");
     };
-    // Without the variable nothing is verified. An unusable secret is an error, not a reason to
+    // Without the variable, no request is verified. An unusable secret is an error, not a reason to
     // skip verification.
     let key = std::env::var_os("WEBHOOK_SECRET").map(|secret| key(&secret.to_string_lossy())).transpose()?;
     let consumer = Arc::new(Consumer { cursor: Mutex::new(Cursor::open(file)?), key });
@@ -62,7 +63,7 @@ struct Consumer {
     key: Option<hmac::Key>,
 }
 
-/// 2xx acknowledges the whole batch. After any other response the gateway sends it again.
+/// 2xx acknowledges the whole batch. After any other response, the gateway sends the batch again.
 async fn receive(
     State(consumer): State<Arc<Consumer>>,
     headers: HeaderMap,
@@ -131,7 +132,7 @@ fn verify(key: &hmac::Key, headers: &HeaderMap, body: &[u8]) -> Result<()> {
         bail!("webhook-timestamp is more than five minutes from our clock");
     }
     let signed = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body].concat();
-    // There are several during a change of secrets. `verify` compares in constant time.
+    // During a change of secrets, there are several signatures. `verify` compares in constant time.
     let mut signatures = header("webhook-signature")?.split(' ').filter_map(|one| one.strip_prefix("v1,"));
     let fits = |tag: Vec<u8>| hmac::verify(key, &signed, &tag).is_ok();
     if !signatures.any(|signature| BASE64_STANDARD.decode(signature).is_ok_and(fits)) {
@@ -140,7 +141,8 @@ fn verify(key: &hmac::Key, headers: &HeaderMap, body: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// The last processed event, in a file: `LOG:SEQ`, the identity of the log and the sequence.
+/// The last processed event, stored in a file as `LOG:SEQ`: the identity of the log and the
+/// sequence.
 struct Cursor {
     log: Option<String>,
     seq: u64,
@@ -161,7 +163,7 @@ impl Cursor {
         Ok(Self { log: log.map(str::to_owned), seq, file })
     }
 
-    /// Called with each event's log. In a different log, the numbers mean other events.
+    /// Called with each event's log. In a different log, a number means a different event.
     fn enter(&mut self, log: &str) {
         if let Some(old) = &self.log
             && old != log
@@ -181,7 +183,7 @@ impl Cursor {
         }
     }
 
-    /// The file always contains the old number or the new one, never a part.
+    /// The file always contains a whole number, either the old or the new one.
     fn advance(&mut self, seq: u64) -> Result<()> {
         self.replace(seq).with_context(|| format!("cannot write {}", self.file))?;
         self.seq = seq;

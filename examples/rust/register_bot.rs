@@ -1,8 +1,8 @@
-//! Registers a bot at a gateway, so that it can be followed there.
+//! Registers a bot at a gateway, so that clients can follow the bot there.
 //!
 //! `register-bot --gateway http://127.0.0.1:8080 --name Momentum --key-file bot.key` prints the
 //! gateway's response. Registering again changes the name. The key is in the file, as nsec1... or
-//! hex, or in the variable `NOSTR_SECRET_KEY`; it does not leave this program.
+//! hex, or in the variable `NOSTR_SECRET_KEY`. The key does not leave this program.
 
 use std::fs;
 use std::time::Duration;
@@ -32,8 +32,8 @@ struct Args {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    // reqwest is built here without a TLS provider; with its default features this line is not
-    // needed.
+    // reqwest is built here without a TLS provider. With reqwest's default features, this line is
+    // not needed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let args = Args::parse();
     let key = match &args.key_file {
@@ -57,12 +57,12 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// The call, signed as NIP-98 specifies.
+/// The value of the Authorization header: a NIP-98 token for this call.
 fn token(keys: &Keys, url: &str, method: &str, body: &str) -> Result<String> {
     let hash = digest::digest(&digest::SHA256, body.as_bytes());
     let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    // The gateway accepts each token once. Without `random`, two tokens for the same call in the
-    // same second would be equal.
+    // The gateway accepts each token only once. Without `random`, two tokens for the same call in
+    // one second would be equal.
     let salt = rand::random::<u64>().to_string();
     let tags = [["u", url], ["method", method], ["payload", &hash], ["random", &salt]];
     let tags = tags.into_iter().map(Tag::parse).collect::<Result<Vec<_>, _>>()?;

@@ -1,4 +1,4 @@
-//! Listens on TCP for a gateway, processes every event that it sends, and acknowledges each.
+//! Listens on TCP, and processes and acknowledges every event that a gateway sends.
 //!
 //! `consume-tcp 127.0.0.1:9000 cursor.txt` prints the number and the id of each new event. The
 //! gateway needs a sink in its configuration:
@@ -39,8 +39,8 @@ async fn main() -> Result<()> {
     loop {
         tokio::select! {
             biased;
-            // The newest connection counts: a gateway that reconnects has abandoned the old one,
-            // even if we are never told because its machine or the network failed.
+            // Only the newest connection counts: a gateway that reconnects has abandoned the old
+            // connection. If the gateway's machine or the network failed, we are never told.
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     eprintln!("connected: {peer}");
@@ -61,7 +61,7 @@ async fn main() -> Result<()> {
                     Err(error) => Err(error),
                 };
                 if let Err(error) = acknowledged {
-                    // The gateway reconnects and continues after what we have acknowledged.
+                    // The gateway reconnects and continues after the last acknowledged event.
                     eprintln!("disconnected: {error}");
                     gateway = None;
                 }
@@ -97,7 +97,8 @@ fn deal_with(seq: u64, event: &Event, cursor: &mut Cursor) -> Result<()> {
     // this event, so make it idempotent: for example, write a row under the event's id.
     println!("{seq} {}", event.id);
     // Advance after the work and before the acknowledgement, so that a repeat is recognised. An
-    // fsync for each event is simple; if it is too slow, store and acknowledge every hundredth.
+    // fsync for each event is simple. If that is too slow, store and acknowledge every hundredth
+    // event.
     cursor.advance(seq)
 }
 
@@ -109,7 +110,7 @@ struct Gateway {
 }
 
 impl Gateway {
-    /// Waits forever without a connection. Dropping the future loses nothing.
+    /// Without a connection, waits forever. Dropping the future loses no data.
     async fn next_line(gateway: &mut Option<Self>) -> io::Result<Vec<u8>> {
         let Some(Self { stream, line }) = gateway else { return pending().await };
         let room = LINE_BYTES_MAX.saturating_sub(line.len());
@@ -132,7 +133,8 @@ impl Gateway {
     }
 }
 
-/// The last processed event, in a file: `LOG:SEQ`, the identity of the log and the sequence.
+/// The last processed event, stored in a file as `LOG:SEQ`: the identity of the log and the
+/// sequence.
 struct Cursor {
     log: Option<String>,
     seq: u64,
@@ -153,7 +155,7 @@ impl Cursor {
         Ok(Self { log: log.map(str::to_owned), seq, file })
     }
 
-    /// Called with each event's log. In a different log, the numbers mean other events.
+    /// Called with each event's log. In a different log, a number means a different event.
     fn enter(&mut self, log: &str) {
         if let Some(old) = &self.log
             && old != log
@@ -173,7 +175,7 @@ impl Cursor {
         }
     }
 
-    /// The file always contains the old number or the new one, never a part.
+    /// The file always contains a whole number, either the old or the new one.
     fn advance(&mut self, seq: u64) -> Result<()> {
         self.replace(seq).with_context(|| format!("cannot write {}", self.file))?;
         self.seq = seq;

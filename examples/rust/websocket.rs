@@ -1,4 +1,4 @@
-//! Receives every event of a gateway over WebSocket and loses none, whatever fails or restarts.
+//! Receives every event of a gateway over WebSocket and loses no event, whatever fails or restarts.
 //!
 //! `consume-websocket ws://127.0.0.1:8080/ws cursor.txt` prints the number and the id of each
 //! event. Parameters select events: `'ws://127.0.0.1:8080/ws?kinds=1,7'`.
@@ -31,15 +31,16 @@ async fn main() -> Result<()> {
         after = match follow(&url, &after, &mut cursor).await? {
             End::Broken(reason) => {
                 eprintln!("connecting again: {reason}");
-                // The close reason may also name a cursor. Our own is always right.
+                // The close reason may name a cursor, but our own cursor is always right.
                 cursor.text(cursor.seq)
             }
-            // 410: the gateway has trimmed the next events. 0 starts at the oldest stored event.
+            // 410: the gateway has trimmed the next events. Cursor 0 starts at the oldest stored
+            // event.
             End::TooOld => {
                 eprintln!("the events after {} are no longer stored; continuing at the oldest", cursor.seq);
                 cursor.text(0)
             }
-            // 409: a backup of the gateway was restored, so its later numbers mean other
+            // 409: a backup of the gateway was restored, so numbers after the backup mean other
             // events. All stored events come again, so the work must be idempotent.
             End::AnotherLog => {
                 let log = cursor.log.take().unwrap_or_default();
@@ -73,7 +74,7 @@ async fn follow(url: &str, after: &str, cursor: &mut Cursor) -> Result<End> {
             409 => return Ok(End::AnotherLog),
             410 => return Ok(End::TooOld),
             429 | 500.. => return Ok(End::Broken(format!("the gateway answered {status}"))),
-            // An invalid parameter, or a cursor of another gateway: retrying would not help.
+            // Retrying would not help: a parameter is invalid, or the cursor is of another gateway.
             _ => {
                 bail!("the gateway answered {status}; curl 'http{}' shows why", url.trim_start_matches("ws"))
             }
@@ -83,7 +84,8 @@ async fn follow(url: &str, after: &str, cursor: &mut Cursor) -> Result<End> {
         Ok(Ok((socket, _))) => socket,
     };
     eprintln!("connected; going on after event {after}");
-    // We start at 0, not at our cursor, as events were trimmed; the first message shows how many.
+    // If events were trimmed, we start at 0 and not at our cursor. The first message shows how
+    // many.
     let mut trimmed_after = (after != cursor.text(cursor.seq)).then_some(cursor.seq);
     loop {
         let message = match timeout(SILENCE_MAX, socket.next()).await {
@@ -95,7 +97,7 @@ async fn follow(url: &str, after: &str, cursor: &mut Cursor) -> Result<End> {
         if let Some((code, reason)) = message.as_close() {
             return Ok(End::Broken(format!("the gateway closed with {}: {reason}", u16::from(code))));
         }
-        // Anything else is a ping, which the library has answered.
+        // Any other message is a ping, which the library has answered.
         let Some(text) = message.as_text() else { continue };
         let Envelope { seq, log, event } =
             serde_json::from_str(text).with_context(|| format!("a message is not an envelope: {text}"))?;
@@ -108,8 +110,8 @@ async fn follow(url: &str, after: &str, cursor: &mut Cursor) -> Result<End> {
             // event's id.
             println!("{seq} {}", event.id);
             // Advance only after the work: a stored event does not come again. An fsync for each
-            // event is simple; if it is too slow, store every hundredth, and up to a hundred come
-            // twice.
+            // event is simple. If that is too slow, store every hundredth event; then up to a
+            // hundred events may come twice.
             cursor.log = Some(log);
             cursor.advance(seq)?;
         }
@@ -129,7 +131,8 @@ struct Event {
     id: String,
 }
 
-/// The last processed event, in a file: `LOG:SEQ`, the identity of the log and the sequence.
+/// The last processed event, stored in a file as `LOG:SEQ`: the identity of the log and the
+/// sequence.
 struct Cursor {
     log: Option<String>,
     seq: u64,
@@ -157,7 +160,7 @@ impl Cursor {
         }
     }
 
-    /// The file always contains the old number or the new one, never a part.
+    /// The file always contains a whole number, either the old or the new one.
     fn advance(&mut self, seq: u64) -> Result<()> {
         self.replace(seq).with_context(|| format!("cannot write {}", self.file))?;
         self.seq = seq;

@@ -25,7 +25,8 @@ struct Figures {
     delivered: AtomicU64,
     complete: AtomicBool,
     away: AtomicBool,
-    /// Event latencies since the last query, from the write of the first copy to delivery.
+    /// Latencies of the events since the last query. A latency runs from the write of the first
+    /// copy to the delivery.
     latencies_us: Mutex<Vec<u64>>,
 }
 
@@ -34,13 +35,13 @@ pub struct Ended {
     pub checker: Checker,
     /// How the gateway ended the connection.
     pub reason: String,
-    /// The cursor from which the client resumed, and how long it was disconnected.
+    /// The cursor from which the client resumed, and how long the client had been disconnected.
     pub resumed: Option<(u64, Duration)>,
 }
 
 impl Client {
-    /// Connects and checks all deliveries. With `leaves`, the client disconnects after this many
-    /// events, for this long, and resumes.
+    /// Connects and checks all deliveries. If `leaves` is given, the client disconnects after that
+    /// number of events, stays away for that time, and resumes.
     pub fn start(sim: &Arc<Sim>, url: String, leaves: Option<(u64, Duration)>) -> Self {
         let figures = Arc::new(Figures::default());
         let task = tokio::spawn(run(Arc::clone(sim), url, leaves, Arc::clone(&figures)));

@@ -1,4 +1,4 @@
-//! The gateway as a separate process: the program that was built next to this one.
+//! The gateway as a separate process: the program in the same folder as this one.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
@@ -26,7 +26,7 @@ const LOG_LINES: usize = 30;
 /// The text before the address in the gateway's log.
 const SERVED_ON: &str = "events are served on ws://";
 
-/// Returns the path of the gateway's program, which is in the folder of this program.
+/// Returns the path of the gateway's program, in the folder of this program.
 fn program() -> Outcome<PathBuf> {
     let program = std::env::current_exe()?.with_file_name(PROGRAM);
     anyhow::ensure!(
@@ -102,7 +102,6 @@ impl Gateway {
         Ok(lines.filter_map(|line| line.rsplit_once(' ')).filter_map(metric).collect())
     }
 
-    /// Returns `/status`.
     pub async fn status(&self) -> Outcome<Value> {
         Ok(serde_json::from_str(&self.get("/status").await?)?)
     }

@@ -34,11 +34,12 @@ const SPREAD_MS: u64 = 500;
 
 /// Relays that send forged copies of events, usually before the genuine ones.
 const FORGERS: Range<usize> = 0..10;
-/// The share of events of which forged copies are sent.
+/// The share of events with forged copies.
 const FORGED: f64 = 0.3;
 /// Relays that send garbage.
 const LITTERERS: Range<usize> = 10..15;
-/// Kinds of garbage that do not end the connection, each with this probability before each event.
+/// Garbage that does not end the connection. Each type is sent before each event with the
+/// probability `GARBAGE_CHANCE`.
 const GARBAGE: [Garbage; 5] = [
     Garbage::InvalidJson,
     Garbage::Binary,
@@ -47,12 +48,12 @@ const GARBAGE: [Garbage; 5] = [
     Garbage::DeepNesting,
 ];
 const GARBAGE_CHANCE: f64 = 0.004;
-/// Relays whose connections end, either closed by the relay or because of what the relay sends.
+/// Relays whose connections end: the relay closes them, or sends something that ends them.
 const BREAKERS: Range<usize> = 15..20;
 const BREAK_EVERY: Duration = Duration::from_secs(4);
 const BREAKS: usize = 8;
 
-/// The number of events after which the second client disconnects, and for how long.
+/// The second client disconnects after this many events, for this long.
 const LEAVES_AFTER: u64 = EVENTS as u64 / 3;
 const AWAY: Duration = Duration::from_secs(5);
 

@@ -1,14 +1,14 @@
-//! Reads from simulated relays as fast as possible and discards everything, to measure the cost of
+//! Reads from simulated relays as fast as possible and discards all data, to measure the cost of
 //! sending.
 //!
-//! `drain ws://127.0.0.1:7700/r/0 20` drains relays 0 to 19; it ends when nothing arrives for a
+//! `drain ws://127.0.0.1:7700/r/0 20` drains relays 0 to 19, and ends when nothing arrives for a
 //! second.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-/// Drains one relay; returns the number of bytes and the time of the last.
+/// Drains one relay. Returns the number of bytes, and the time at which the last bytes arrived.
 fn drain(host: &str, relay: usize) -> std::io::Result<(u64, Instant)> {
     let mut socket = TcpStream::connect(host)?;
     let upgrade = format!("GET /r/{relay} HTTP/1.1\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n");

@@ -1,9 +1,8 @@
-//! The number of stored events that a relay returns for a filter, and its response to requests for
-//! more.
+//! How many stored events a relay returns for a filter, and how it responds to requests for more.
 
 use wire::Filter;
 
-/// What a relay does when more events are requested or available than its cap.
+/// What a relay does when a filter requests or matches more events than the cap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Beyond {
     /// Returns as many events as the cap permits, and says nothing about the rest.
@@ -12,12 +11,12 @@ pub enum Beyond {
     /// Refuses a filter without a limit or with one above the cap: `["CLOSED",id,"invalid: limit
     /// must be at most N"]`.
     Refuse,
-    /// Refuses a filter that matches more events than the cap, whatever its limit (except 0):
-    /// `["CLOSED",id,"error: too many results"]`.
+    /// Refuses a filter that matches more events than the cap, whatever the filter's limit (except
+    /// 0): `["CLOSED",id,"error: too many results"]`.
     TooMany,
 }
 
-/// The order in which a relay sends stored events and in which a cap or a limit truncates.
+/// The order in which a relay sends stored events. A cap or a limit cuts off the last ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Order {
     /// As NIP-01 specifies.
@@ -25,8 +24,8 @@ pub enum Order {
     NewestFirst,
     /// A fault: a capped answer contains the oldest events.
     OldestFirst,
-    /// A fault: an order that depends on the seed and not on time. Repeating a request yields the
-    /// same part of a capped answer.
+    /// A fault: the order depends on the seed and not on time. Under a cap, a repeated request
+    /// returns the same events.
     Unordered,
 }
 
@@ -50,25 +49,25 @@ impl Cap {
         Self::new(events, Beyond::Clamp)
     }
 
-    /// A cap that refuses filters with a greater limit or no limit.
+    /// A cap that refuses filters without a limit or with one above the cap.
     pub const fn refusing(events: usize) -> Self {
         Self::new(events, Beyond::Refuse)
     }
 
-    /// Refuses filters that match more events than the cap.
+    /// A cap that refuses filters that match more events than the cap.
     pub const fn too_many(events: usize) -> Self {
         Self::new(events, Beyond::TooMany)
     }
 
-    /// Sets which events are sent first; a capped answer has only those. Default
+    /// Sets the order of the events; a capped answer contains only the first. Default
     /// [`Order::NewestFirst`].
     pub const fn order(mut self, order: Order) -> Self {
         self.order = order;
         self
     }
 
-    /// The limit applied to a filter that has none. Default: the cap. A refusing relay has no
-    /// default and refuses such filters.
+    /// The limit applied to filters without one. Default: the cap. A refusing relay has no default
+    /// and refuses filters without a limit.
     pub const fn default_limit(mut self, events: usize) -> Self {
         self.default_limit = Some(events);
         self
@@ -96,7 +95,7 @@ impl Cap {
     }
 }
 
-/// A filter, and how many stored events it returns.
+/// A filter and the bounds of its answer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Question<'a> {
     pub filter: &'a Filter,

@@ -9,13 +9,12 @@ use wire::{ClaimedId, UnverifiedEvent, VerifiedEvent, Verifier, VerifyError};
 
 use crate::consumer::Delivery;
 
-/// The maximum number of faults stored in full; further ones are only counted.
+/// The maximum number of faults stored in full; further faults are only counted.
 const FAULTS_KEPT: usize = 100;
 
 /// What is wrong with a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wrong {
-    /// Not an event.
     NotAnEvent(wire::ParseError),
     /// An event that does not verify.
     NotGenuine(VerifyError),
@@ -29,7 +28,7 @@ pub enum Wrong {
         before: u64,
         seq: u64,
     },
-    /// Sequence numbers are missing before this one.
+    /// Sequence numbers between `before` and this one are missing.
     SeqGap {
         /// The previous number.
         before: u64,
@@ -115,7 +114,8 @@ impl Checker {
         self
     }
 
-    /// Permits gaps in sequence numbers, as with a filter. They must still ascend.
+    /// Permits gaps between sequence numbers, as a filter causes them. The numbers must still
+    /// ascend.
     pub const fn allow_gaps(mut self) -> Self {
         self.gaps_allowed = true;
         self
@@ -130,7 +130,7 @@ impl Checker {
     /// Checks a delivery.
     ///
     /// # Errors
-    /// The first fault; the verdict counts all faults.
+    /// The first fault of this delivery. The verdict counts all faults.
     pub fn check(&mut self, delivery: &Delivery) -> Result<(), Wrong> {
         self.verdict.deliveries += 1;
         self.verdict.bytes += delivery.message_bytes as u64;
@@ -184,7 +184,7 @@ impl Checker {
         Ok(())
     }
 
-    /// Records the time from the first copy written by a relay to the delivery.
+    /// Records the latency from a relay's first copy to the delivery.
     pub fn note_latency_us(&mut self, latency_us: u64) {
         self.latencies_us.push(latency_us.try_into().unwrap_or(u32::MAX));
     }
@@ -253,8 +253,8 @@ pub struct Verdict {
     pub not_ascending: u64,
     /// Gaps in the sequence, each of one number or more.
     pub gaps: u64,
-    /// How often an event's `created_at` is earlier than the previous event's. Not a fault: it can
-    /// happen once between two batches, so the count must be less than the number of batches.
+    /// How often an event's `created_at` is earlier than the previous event's. Not a fault: one
+    /// descent can occur between two batches, so the count must be less than the number of batches.
     pub descents: u64,
     pub first_seq: Option<u64>,
     /// The greatest sequence number.

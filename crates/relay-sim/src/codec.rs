@@ -1,5 +1,5 @@
-//! The server side of RFC 6455, written by hand, because a simulated relay must be able to write
-//! frames that no library would.
+//! The server side of RFC 6455, written by hand, because a simulated relay must write frames that a
+//! library would refuse to write.
 
 /// Frame opcodes.
 pub mod opcode {
@@ -51,7 +51,7 @@ pub struct ClientFrame {
 #[derive(Debug, PartialEq, Eq)]
 pub struct BadFrame;
 
-/// Removes the first frame from the bytes, if it is complete.
+/// Removes the first frame from the bytes, if the frame is complete.
 ///
 /// # Errors
 /// When the frame is unmasked, fragmented or too long: clients of relays send small messages in

@@ -89,7 +89,8 @@ impl<S: Socket> Connection<'_, S> {
         self.session.out.is_empty() && !self.socket.owes()
     }
 
-    /// Waits for the socket, the clock or a test, and reads messages from the client.
+    /// Waits until the socket is ready, a message is due or a test intervenes, and reads the
+    /// client's messages.
     async fn wait(&mut self) -> io::Result<()> {
         let interest = match self.is_written() {
             true => {
@@ -171,7 +172,7 @@ impl<S: Socket> Connection<'_, S> {
         Ok(())
     }
 
-    /// Closes with "going away" if the socket accepts that at once.
+    /// Sends a close frame ("going away") if the socket accepts it at once.
     fn say_goodbye(&mut self) {
         if self.then == AfterWrite::Goes && self.written == 0 {
             self.session.control(opcode::CLOSE, &1001_u16.to_be_bytes());

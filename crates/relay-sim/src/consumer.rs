@@ -61,13 +61,13 @@ struct Envelope<'a> {
 }
 
 impl Delivery {
-    /// Reads a message of `/ws`, in either form.
+    /// Reads a message of `/ws`, with or without an envelope.
     ///
     /// # Errors
-    /// When it is not a JSON object.
+    /// When the message is not a JSON object.
     pub fn parse(message: &Bytes) -> Result<Self, ConsumeError> {
         let (message_bytes, at_us) = (message.len(), crate::world::now_us());
-        // An event has no field `seq`, so the forms are distinct.
+        // An event has no field `seq`, so only an envelope parses here.
         if let Ok(envelope) = serde_json::from_slice::<Envelope<'_>>(message) {
             let Envelope { seq, received_at, relay, event } = envelope;
             let event = message.slice_ref(event.get().as_bytes());
@@ -102,7 +102,7 @@ impl Consumer {
         Ok(Self { url: url.to_owned(), socket, reconnect_for: None, last_seq: None, reconnects: 0 })
     }
 
-    /// Connects, retrying for this long.
+    /// Connects, retrying for up to `patience`.
     ///
     /// # Errors
     /// The error of the last attempt.
@@ -111,13 +111,13 @@ impl Consumer {
         Ok(Self { url: url.to_owned(), socket, reconnect_for: None, last_seq: None, reconnects: 0 })
     }
 
-    /// When the connection ends, reconnects with `cursor=<last sequence>`, retrying for this long.
+    /// When the connection ends, reconnects with `cursor=<last sequence>`, retrying for up to
+    /// `patience`.
     pub const fn reconnect(mut self, patience: Duration) -> Self {
         self.reconnect_for = Some(patience);
         self
     }
 
-    /// The number of reconnects.
     pub const fn reconnects(&self) -> u64 {
         self.reconnects
     }
@@ -127,7 +127,7 @@ impl Consumer {
         self.last_seq
     }
 
-    /// The next delivery. Dropping the future loses nothing.
+    /// The next delivery. Dropping the future loses no delivery.
     ///
     /// # Errors
     /// When the connection ended and cannot be restored, or a message is malformed.

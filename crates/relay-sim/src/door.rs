@@ -1,4 +1,4 @@
-//! The entry point for a relay's clients: how TCP and TLS behave before HTTP begins.
+//! How a relay's port treats clients before HTTP begins: TCP and TLS.
 
 /// A defect of a relay's certificate. A client that checks certificates ends the handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,10 +11,10 @@ pub enum Certificate {
     SelfSigned,
 }
 
-/// An entry point. Each kind that is in use has its own port.
+/// How a port treats clients. Each variant in use has its own port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Door {
-    /// The default. With TLS it has a valid certificate.
+    /// The default: accepts clients, under TLS with a valid certificate.
     #[default]
     Open,
     /// Never reads from clients.

@@ -1,27 +1,25 @@
-//! Subscriptions that a relay accepts and then ends, and valid proofs of a key that a relay
-//! rejects.
+//! Accepted subscriptions that a relay ends, and valid proofs of a key that a relay rejects.
 
-/// Where a relay ends a subscription.
+/// The point at which a relay ends a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndingPlace {
     /// CLOSED instead of EOSE, after the stored events.
     InsteadOfEose,
-    /// CLOSED before EOSE, in one write.
+    /// CLOSED just before EOSE, in one write.
     BeforeEose,
-    /// CLOSED after EOSE, in one write.
+    /// CLOSED just after EOSE, in one write.
     BehindEose,
-    /// CLOSED instead of the first live event, which the client must request again.
+    /// CLOSED instead of the first live event; the client must request that event again.
     AtFirstEvent,
 }
 
-/// Subscriptions that a relay accepts and then ends with CLOSED.
+/// Ends accepted subscriptions with CLOSED.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ending {
-    /// The point at which CLOSED is sent.
     pub place: EndingPlace,
     /// The reason, such as `error: shutting down idle subscription`.
     pub reason: String,
-    /// The number of accepted REQs that end in this way.
+    /// The number of accepted REQs to end.
     pub times: usize,
 }
 
@@ -37,7 +35,7 @@ impl Ending {
     }
 }
 
-/// Valid answers to NIP-42 challenges that a relay rejects.
+/// Rejects valid answers to NIP-42 challenges.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Doubt {
     /// The reason in `["OK",id,false,reason]`.

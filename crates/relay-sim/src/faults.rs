@@ -17,9 +17,9 @@ pub enum Garbage {
     HugeString,
     /// 50,000 opening brackets.
     DeepNesting,
-    /// A header that announces more than is sent, then silence.
+    /// A header that announces more bytes than follow, then silence.
     TruncatedStall,
-    /// A header that announces more than is sent, then the end of the connection.
+    /// A header that announces more bytes than follow, then the end of the connection.
     TruncatedDrop,
     /// A genuine event under an unknown subscription id.
     WrongSubscription,
@@ -54,18 +54,18 @@ pub enum Flood {
     Fragments,
     /// Messages with a thousand empty fragments after each byte.
     EmptyFragments,
-    /// All of these in turn.
+    /// All other floods in turn.
     Mixed,
 }
 
 impl Flood {
-    /// All kinds except the mix.
+    /// All floods except the mix.
     pub const SORTS: [Self; 5] =
         [Self::Pings, Self::Pongs, Self::EmptyText, Self::Fragments, Self::EmptyFragments];
 }
 
-/// One kind of misbehaviour. The first group is decided before every event frame, the second once
-/// for each connection.
+/// One kind of misbehaviour. The dice decide the first group before every event frame, the second
+/// once for each connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// Sends garbage before an event frame.
@@ -88,8 +88,8 @@ pub enum Fault {
     Drop,
     /// Closes the WebSocket with this code and a reason.
     Close(u16),
-    /// Before an event frame, sends a malformed event that its author signed, each kind in turn.
-    /// Many honest relays would send it, too.
+    /// Before an event frame, sends the next variant of malformed but signed event. Many honest
+    /// relays would send such events, too.
     Poison,
     /// Sends a genuine event of 300 KB to 1 MB before an event frame. Valid.
     Oversized,
@@ -102,7 +102,7 @@ pub enum Fault {
     NeverUpgrade,
     /// Answers the upgrade request after this long.
     SlowUpgrade(Duration),
-    /// Sends nothing after the response to the upgrade: no EOSE, no pong. It still reads.
+    /// Sends nothing after the response to the upgrade: no EOSE, no pong. The relay still reads.
     Mute,
     /// Answers every REQ with EOSE at once, and answers pings, but never sends an event.
     Silent,
@@ -114,20 +114,20 @@ pub enum Fault {
     LateEose(Duration),
     /// Writes one byte at a time, with this pause after each.
     Drip(Duration),
-    /// In addition to everything else, sends as many of these frames as the socket accepts.
+    /// In addition to all other frames, sends as many flood frames as the socket accepts.
     Flood(Flood),
-    /// Sends a NIP-42 challenge first, and then continues as if no answer were needed.
+    /// Sends a NIP-42 challenge first, and then serves the client without waiting for an answer.
     Auth,
     /// Sends a NIP-42 challenge, and answers REQ with CLOSED `auth-required:` until the client has
     /// proved a key.
     AuthRequired,
-    /// As [`AuthRequired`](Self::AuthRequired), but the challenge comes after the first CLOSED.
+    /// As [`AuthRequired`](Self::AuthRequired), but the challenge follows the first CLOSED.
     AuthLate,
-    /// Sends a NIP-42 challenge when the first REQ comes, and answers REQs when the client has
-    /// proved a key; until then it is silent.
+    /// Sends a NIP-42 challenge at the first REQ, and answers REQs only after the client has proved
+    /// a key. Until then, the relay is silent.
     AuthHeld,
-    /// Sends a NIP-42 challenge first, and answers REQs with EOSE only, as if it had no events,
-    /// until the client has proved a key.
+    /// Sends a NIP-42 challenge first. Until the client has proved a key, the relay answers REQs
+    /// with EOSE only, as if it had no events.
     AuthEmpty,
     /// As [`AuthRequired`](Self::AuthRequired), but without an OK for an accepted proof.
     AuthUnconfirmed,
@@ -137,8 +137,8 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Every fault once: every kind of garbage, delays that an honest client can wait for, and the
-    /// mixed flood instead of each flood.
+    /// Every fault once: all garbage, delays that an honest client can wait for, and the mixed
+    /// flood instead of each flood.
     pub fn all() -> Vec<Self> {
         let garbage = Garbage::ALL.map(Self::Garbage);
         let others = [
@@ -185,7 +185,7 @@ impl Fault {
         }
     }
 
-    /// Whether the fault can keep events on the relay forever.
+    /// Whether the fault can prevent a relay from sending its events.
     pub(crate) fn keeps_events(&self) -> bool {
         match self {
             Self::HalfOpen | Self::Garbage(Garbage::TruncatedStall) => true,
@@ -213,8 +213,8 @@ impl Fault {
 pub enum Who {
     /// Every relay, including scripted ones.
     All,
-    /// A share, `0.0..=1.0`, of the unscripted relays, chosen by the seed; of the scripted relays
-    /// if there are no others. A smaller share is a subset of a larger one, so "a third of the
+    /// A share, `0.0..=1.0`, of the unscripted relays (of the scripted relays if there are no
+    /// others), chosen by the seed. A smaller share is a subset of a larger one, so "a third of the
     /// relays" are the same relays for every fault.
     Share(f64),
     /// The relays with these numbers.
@@ -250,7 +250,7 @@ pub struct FaultRule {
     pub fault: Fault,
     /// The relays that have the fault.
     pub who: Who,
-    /// Its probability at each decision.
+    /// The probability of the fault at each decision.
     pub chance: f64,
 }
 
@@ -258,9 +258,9 @@ pub struct FaultRule {
 #[derive(Debug)]
 pub struct Dice {
     rng: Rng,
-    /// Event frames so far.
+    /// The number of event frames so far.
     frames: u64,
-    /// The frame before which the next fault happens. Most frames check only this.
+    /// The frame before which the next fault happens. For most frames, only this number is checked.
     soonest: u64,
     rules: Vec<(Fault, f64, u64)>,
 }
@@ -277,13 +277,13 @@ impl Dice {
         dice
     }
 
-    /// Faults of the connection as a whole.
+    /// The faults of the whole connection.
     pub fn connection_faults(&mut self, faults: &[(Fault, f64)]) -> Vec<Fault> {
         let faults = faults.iter().filter(|(fault, _)| fault.is_per_connection());
         faults.filter(|(_, chance)| self.rng.chance(*chance)).map(|(fault, _)| *fault).collect()
     }
 
-    /// Counts an event frame and returns the fault before it, at most one.
+    /// Counts an event frame and returns at most one fault to apply before this frame.
     pub fn before_frame(&mut self) -> Option<Fault> {
         self.frames += 1;
         if self.frames < self.soonest {
@@ -297,7 +297,7 @@ impl Dice {
         Some(fault)
     }
 
-    /// Random numbers for the fault itself.
+    /// Random numbers for the details of a fault.
     pub fn rng(&mut self) -> &mut Rng {
         &mut self.rng
     }
@@ -322,7 +322,7 @@ mod tests {
     }
 
     /// The matches have no wildcard, so a new variant does not compile until it has a number here.
-    /// The test fails if a variant is missing from [`Fault::all`] or [`Garbage::ALL`].
+    /// The test fails if [`Fault::all`] or [`Garbage::ALL`] lacks a variant.
     #[test]
     fn all_has_every_fault_once() {
         const fn garbage_number(garbage: Garbage) -> usize {

@@ -1,4 +1,4 @@
-//! Writes floods: too many frames, each of them valid.
+//! Writes floods: valid frames in excessive numbers.
 
 use crate::codec::{opcode, write_frame, write_header};
 use crate::faults::Flood;
@@ -6,7 +6,7 @@ use crate::faults::Flood;
 /// The number of frames of a message with too many fragments.
 const FRAGMENTS: usize = 1_000;
 
-/// Appends some frames of this kind, and returns their number.
+/// Appends some frames of a flood, and returns their number.
 pub(crate) fn write_flood(out: &mut Vec<u8>, flood: Flood) -> u64 {
     const MANY: u64 = 1_000;
     let notice = |letters: usize| format!(r#"["NOTICE","{}"]"#, "x".repeat(letters));

@@ -15,7 +15,7 @@ pub(crate) enum AfterWrite {
     Drops,
 }
 
-/// Appends a frame of this kind. `event` is the text of the event that is due.
+/// Appends a frame with this garbage. `event` is the text of the event that is due.
 pub(crate) fn write_garbage(out: &mut Vec<u8>, garbage: Garbage, event: &[u8], rng: &mut Rng) -> AfterWrite {
     match garbage {
         Garbage::InvalidJson => {

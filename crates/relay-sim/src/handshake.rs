@@ -1,5 +1,5 @@
-//! Handles TCP connections before they become WebSockets, and those that never do: NIP-11 and
-//! refusals.
+//! Handles TCP connections until they become WebSockets. NIP-11 requests and refused connections
+//! never do.
 
 use std::io;
 use std::sync::Arc;
@@ -21,10 +21,11 @@ use crate::socket::Socket;
 use crate::stats::Count;
 use crate::world::{Up, World};
 
-/// The time limit for a client's request, and for reading a response that ends the connection.
+/// The time limit for receiving a client's request, and for sending a response that ends the
+/// connection.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// Serves a connection until it ends. Socket errors end it, like a client that disconnects.
+/// Serves a connection until it ends. A socket error is treated like a disconnect of the client.
 pub(crate) async fn serve<S: Socket>(world: Arc<World>, mut socket: S) {
     _ = socket.tcp().set_nodelay(true);
     let dialling = world.dialling.up();
@@ -75,7 +76,7 @@ async fn write_all<S: Socket>(socket: &mut S, mut bytes: &[u8]) -> io::Result<()
     Ok(())
 }
 
-/// Sends a response that ends the connection, if the client accepts it.
+/// Sends a response that ends the connection, as far as the client accepts it.
 async fn answer<S: Socket>(socket: &mut S, status: &str, content_type: &str, body: &str) {
     let response = http::response(status, content_type, body);
     _ = timeout(REQUEST_TIME_MAX, write_all(socket, response.as_bytes())).await;
@@ -104,7 +105,8 @@ async fn hold<S: Socket>(socket: &mut S, mut control: watch::Receiver<Control>) 
     }
 }
 
-/// Answers a request that is not a WebSocket upgrade: NIP-11, or a page for humans.
+/// Answers a request that is not a WebSocket upgrade, with the NIP-11 document or a page for
+/// humans.
 async fn inform<S: Socket>(relay: &Relay, socket: &mut S, request: &Request) {
     const JSON: &str = "application/nostr+json";
     if !request.accept.contains(JSON) {
@@ -129,7 +131,7 @@ async fn inform<S: Socket>(relay: &Relay, socket: &mut S, request: &Request) {
     }
 }
 
-/// Upgrades the connection to a WebSocket and serves it, unless a fault prevents that.
+/// Upgrades the connection to a WebSocket and serves it, unless a fault prevents the upgrade.
 async fn upgrade<S: Socket>(
     world: &Arc<World>,
     relay: &Relay,
@@ -201,7 +203,7 @@ fn voice(faults: &[Fault]) -> Voice {
     found.map_or(Voice::All, |(_, voice)| voice)
 }
 
-/// When EOSE comes.
+/// When a relay with these faults sends EOSE.
 fn eose(faults: &[Fault]) -> Eose {
     let mut delays = faults.iter().filter_map(|fault| match fault {
         Fault::NoEose => Some(Eose::Never),
@@ -211,7 +213,7 @@ fn eose(faults: &[Fault]) -> Eose {
     delays.next_back().unwrap_or_default()
 }
 
-/// What a client may do before and after it proves a key, if the relay requests one.
+/// What a client may do before and after proving a key; `None` if the relay requests no key.
 fn access(faults: &[Fault]) -> Option<Access> {
     if faults.contains(&Fault::AuthRestricted) {
         Some(Access::Restricted { proved: false })

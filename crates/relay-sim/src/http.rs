@@ -25,7 +25,7 @@ pub struct Request {
     pub user_agent: Option<String>,
 }
 
-/// Removes an HTTP request without a body from the bytes, if it is complete.
+/// Removes an HTTP request without a body from the bytes, if the request is complete.
 ///
 /// # Errors
 /// When the request is not a GET, or is too long.

@@ -11,10 +11,10 @@ pub enum Information {
     /// The relay's document with its real caps, limits and NIPs.
     #[default]
     True,
-    /// The relay's document with this patch (RFC 7396: members replace, `null` removes), for a
-    /// relay that lies: `json!({"limitation":{"max_limit":5000}})`.
+    /// The relay's document with this patch (RFC 7396: members replace, `null` removes), for false
+    /// claims: `json!({"limitation":{"max_limit":5000}})`.
     Altered(Value),
-    /// 404.
+    /// Status 404.
     NotFound,
     /// Bytes that are not JSON, with status 200.
     Garbage,
@@ -41,7 +41,7 @@ pub(crate) const GARBAGE: &str = "{\"name\":\"a relay\",\"limitation\":{\"max_li
 /// The beginning of the endless body; [`ENDLESS`] follows.
 pub(crate) const ENDLESS_START: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: application/nostr+json\r\nConnection: close\r\n\r\n{\"name\":\"";
-/// The continuation of the endless body.
+/// The bytes that the endless body repeats.
 pub(crate) const ENDLESS: &[u8] = &[b'a'; 16 << 10];
 
 /// The document of a relay.
@@ -73,7 +73,7 @@ pub(crate) fn document(number: usize, policy: &Policy, faults: &[(Fault, f64)]) 
     document.to_string()
 }
 
-/// RFC 7396.
+/// Applies a merge patch (RFC 7396).
 fn patch(target: &mut Value, with: &Value) {
     let Value::Object(members) = with else {
         *target = with.clone();

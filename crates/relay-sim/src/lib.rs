@@ -3,9 +3,9 @@
 //! Everything is derived from one seed. [`plan`] decides which relay serves which item of the
 //! [`corpus`], and when. [`faults`] describes how relays misbehave at random; a `policy`, how they
 //! treat their clients: `caps`, `limits` and refusals, NIP-77 (`reconciliation`), NIP-11
-//! (`information`), and TLS (`door`). A `relay` stores what has arrived (`stored` is its index), a
-//! `handshake` accepts a client, a `session` implements NIP-01, NIP-42 and NIP-77 on one
-//! `connection`, and `codec` writes the frames. [`Sim`] builds and controls the relays, and
+//! (`information`), and TLS (`door`). A `relay` stores the events that have arrived (`stored` is
+//! the index), a `handshake` accepts a client, a `session` implements NIP-01, NIP-42 and NIP-77 on
+//! one `connection`, and `codec` writes the frames. [`Sim`] builds and controls the relays, and
 //! [`stats`] counts what they do. On the other side of the gateway, a [`Consumer`] receives events
 //! and a [`Checker`] checks them. [`wait`] has waits with a time limit.
 //!
@@ -21,8 +21,9 @@
 //! println!("{} forged", sim.stats().get(relay_sim::Count::Forged));
 //! sim.stop().await;
 //!
-//! // Relays with 100,000 stored events that answer with 500 at most. The first of them refuses greater
-//! // limits, does NIP-77, and has 2,000 events of one second; the last has an expired certificate.
+//! // Ten relays store 100,000 events and return at most 500 in an answer. The first relay refuses
+//! // greater limits, does NIP-77, and has 2,000 events of one second. The last relay has an expired
+//! // certificate.
 //! use relay_sim::{Cap, Certificate, Limits, Negentropy};
 //! let (first, last) = (Who::These(vec![0]), Who::These(vec![9]));
 //! let sim = Sim::builder().relays(10).events(100_000).stored(1.0).tls()

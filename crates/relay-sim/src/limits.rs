@@ -1,5 +1,5 @@
 //! Limits of a relay other than the size of answers: subscriptions, filters, the rate of requests,
-//! and refusals that a test sets.
+//! and refusals set by a test.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -30,8 +30,8 @@ impl Limits {
         self
     }
 
-    /// Allows this many filters in a REQ (NIP-11 `max_filters`). A REQ with more is answered with
-    /// `["CLOSED",id,"invalid: too many filters"]`.
+    /// Allows this many filters in a REQ (NIP-11 `max_filters`). A REQ with more filters is
+    /// answered with `["CLOSED",id,"invalid: too many filters"]`.
     pub const fn filters(mut self, number: usize) -> Self {
         self.filters = Some(number);
         self
@@ -54,12 +54,12 @@ impl Limits {
         (self.subscriptions, self.filters)
     }
 
-    /// Whether a connection with this many subscriptions may open another one.
+    /// Whether a connection with `open` subscriptions may open another one.
     pub(crate) fn allows_another(&self, open: usize) -> bool {
         open < self.subscriptions.unwrap_or(SUBSCRIPTIONS_MAX).min(SUBSCRIPTIONS_MAX)
     }
 
-    /// Why these filters are refused.
+    /// The refusal of these filters, if the relay does not accept them.
     pub(crate) fn refuses(&self, filters: &[wire::Filter]) -> Option<Refused> {
         if self.filters.is_some_and(|most| filters.len() > most) {
             return Some(Refused::closed("invalid: too many filters"));
@@ -86,7 +86,7 @@ pub struct Refusal {
     pub reason: String,
     /// How the request is refused.
     pub saying: Saying,
-    /// The number of REQs to refuse; later ones are served.
+    /// The number of REQs to refuse; the relay serves later REQs.
     pub times: usize,
 }
 
@@ -107,14 +107,14 @@ impl Refusal {
         self
     }
 
-    /// Counts one refusal, if any are left.
+    /// Counts and returns one refusal, if any are left.
     pub(crate) fn refuse(&mut self) -> Option<Refused> {
         self.times = self.times.checked_sub(1)?;
         Some(Refused { reason: self.reason.clone(), saying: self.saying })
     }
 }
 
-/// The requests that are counted together.
+/// The requests that share a rate limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Scope {
     /// Requests of one connection.
@@ -127,7 +127,7 @@ pub enum Scope {
 /// A rate limit for requests (REQ and NEG-OPEN).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RateLimit {
-    /// The number of requests in any span of `per`. Refused requests do not count.
+    /// The maximum number of requests in any span of `per`. Refused requests do not count.
     pub requests: usize,
     pub per: Duration,
     pub scope: Scope,
@@ -137,7 +137,7 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// Allows this many requests on each connection; more are answered with
+    /// Allows this many requests on each connection. Further requests are answered with
     /// `["CLOSED",id,"rate-limited: slow down"]`.
     pub fn new(requests: usize, per: Duration) -> Self {
         let reason = "rate-limited: slow down".to_owned();

@@ -1,4 +1,4 @@
-//! Decides before the start, from the seed only, which relay serves what and when.
+//! Decides before the start, from the seed only, which relay serves which item and when.
 
 use crate::corpus::Forgery;
 use crate::faults::Who;
@@ -9,24 +9,24 @@ use crate::rng::Rng;
 pub enum Pace {
     /// As fast as the sockets accept them.
     Fast,
-    /// This many new events a second over all relays; each copy follows at its own time.
+    /// This many new events a second over all relays. The copies of an event have different times.
     PerSecond(f64),
 }
 
 /// One copy on one relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
-    /// When the relay receives the copy: microseconds after live traffic began or, at
-    /// [`Pace::Fast`], a position in the order of the events.
+    /// When the relay receives the copy: microseconds since live traffic began or, at
+    /// [`Pace::Fast`], the item's position among all items.
     pub at: u64,
-    /// The item's number; forged items are numbered after all others.
+    /// The item's number; the numbers of forged items follow all others.
     pub item: u32,
 }
 
 /// The copies of one relay.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RelayPlan {
-    /// First the stored copies, then the live ones by time.
+    /// The stored copies, then the live copies in the order of time.
     pub entries: Vec<Entry>,
     /// The number of entries that are stored from the start.
     pub stored: usize,
@@ -49,7 +49,6 @@ pub struct PlanSettings<'a> {
     pub relays: usize,
     /// The relays that forge.
     pub forgers: &'a Who,
-    /// The number of items.
     pub items: usize,
     /// The number of items, from the first, that are stored from the start.
     pub stored: usize,
@@ -111,8 +110,8 @@ impl Plan {
                 self.put(relay, at, forged + rng.below(2));
             }
         }
-        // Also adds a forgery to a random forger, with or without a genuine copy: always if no
-        // forgery precedes a genuine copy, otherwise in half of the cases.
+        // Also gives a forgery to a random forger, with or without a genuine copy. This is always
+        // done if no forgery precedes a genuine copy, and otherwise in half of the cases.
         if !preceded || rng.chance(0.5) {
             let forgers: Vec<usize> =
                 (0..).zip(forgers).filter(|(_, forges)| **forges).map(|f| f.0).collect();
@@ -123,7 +122,7 @@ impl Plan {
         }
     }
 
-    /// Numbers the two forgeries of an item.
+    /// Sets the numbers of an item's two forgeries.
     fn forge(&mut self, settings: &PlanSettings<'_>, item: usize) -> usize {
         let number = settings.items + self.forged.len();
         self.forged.push((item as u32, Forgery::OtherContent));

@@ -1,4 +1,4 @@
-//! How one relay treats its clients, collected from the rules of the builder.
+//! How one relay treats its clients, according to the builder's rules.
 
 use crate::caps::Cap;
 use crate::door::Door;
@@ -19,7 +19,7 @@ pub(crate) struct Policy {
     pub ending: Option<Ending>,
     pub doubt: Option<Doubt>,
     pub rate_limit: Option<RateLimit>,
-    /// Whether a newer event replaces older published ones with the same address.
+    /// Whether a newer published event replaces older ones with the same address.
     pub replaces: bool,
 }
 

@@ -1,4 +1,4 @@
-//! NIP-77: how a relay and a client find the events that only one of them has.
+//! NIP-77: a relay and a client determine which events only one side has.
 
 use std::fmt;
 
@@ -61,7 +61,7 @@ impl Reconciling {
         self
     }
 
-    /// The size of the relay's messages before hex encoding, at least 4,096; 0 for unlimited.
+    /// Sets the size of the relay's messages before hex encoding, at least 4,096; 0 for unlimited.
     /// Default 60,000.
     pub const fn frame_bytes(mut self, bytes: u64) -> Self {
         self.frame_bytes = bytes;

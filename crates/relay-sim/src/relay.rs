@@ -1,8 +1,8 @@
-//! One simulated relay: its events and the instructions of tests, shared by its connections.
+//! One simulated relay: its events and the instructions of tests, shared by all connections.
 //!
-//! A relay has a list of entries and the number of those that have arrived. Arrived events are
-//! stored and answer REQs; later ones are live. So an event that arrives while nobody is connected,
-//! or that is in flight when a connection breaks, is stored when the client comes back.
+//! A relay has a list of entries, of which the first ones have arrived. Arrived events are stored
+//! and answer REQs; later ones are live. So an event that arrives while nobody is connected, or
+//! that is in flight when a connection breaks, is stored when the client reconnects.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -32,10 +32,10 @@ const REQUESTS_KEPT: usize = 1_000;
 /// The number of requests whose times a relay records.
 const TIMES_KEPT: usize = 10_000;
 
-/// The overall behaviour of a relay, set by a test.
+/// The overall behaviour of a relay, as set by a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Behaviour {
-    /// According to its faults.
+    /// As the relay's faults decide.
     #[default]
     Normal,
     /// Connections neither send nor read until the relay is normal again.
@@ -48,7 +48,7 @@ pub enum Behaviour {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Control {
     pub behaviour: Behaviour,
-    /// Connections with an older number drop.
+    /// Connections drop if they began at a lower number.
     pub drops: u64,
     pub stopped: bool,
 }
@@ -56,13 +56,13 @@ pub(crate) struct Control {
 /// What a test injects into a running relay.
 #[derive(Debug, Clone)]
 pub(crate) enum Injected {
-    /// An event: stored, and sent to the subscriptions that it matches.
+    /// Stores an event and sends it to matching subscriptions.
     Event(Arc<Item>),
-    /// Raw bytes for the current connections.
+    /// Sends raw bytes to the current connections.
     Raw(Bytes),
-    /// The end of all current subscriptions, with this reason.
+    /// Ends all current subscriptions with this reason.
     Closed(Arc<str>),
-    /// An event that a newer one has replaced.
+    /// Stands for an injected event that a newer one has replaced.
     Replaced,
 }
 
@@ -71,7 +71,7 @@ pub(crate) enum Injected {
 pub(crate) enum Publication {
     Taken,
     Duplicate,
-    /// A newer event has the same address.
+    /// A newer event with the same address exists.
     Outdated,
 }
 
@@ -97,14 +97,14 @@ pub(crate) enum Held {
     Injected(Arc<Item>),
 }
 
-/// A relay's answer to some filters.
+/// A relay's answer to the filters of a request.
 #[derive(Debug, Default)]
 pub(crate) struct Answer {
     /// Each copy once, in the order of sending.
     pub held: Vec<Held>,
     /// Whether the relay's cap truncated the answer.
     pub capped: bool,
-    /// Whether the relay says that it has more.
+    /// Whether the answer states that the relay has more events.
     pub more: bool,
     /// Whether more events match than the relay is willing to examine.
     pub too_many: bool,
@@ -128,7 +128,7 @@ pub(crate) struct Relay {
     pub stored: usize,
     /// The number of times that the live entries are sent; more than once only at [`Pace::Fast`].
     rounds: usize,
-    /// The greatest number of entries that a connection has sent. At [`Pace::Fast`] an entry
+    /// The number of entries sent on the most advanced connection. At [`Pace::Fast`] an entry
     /// arrives when it is sent.
     pub sent: AtomicUsize,
     pub faults: Vec<(Fault, f64)>,
@@ -148,7 +148,7 @@ pub(crate) struct Relay {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Every change of these lists is one call, so they stay consistent after a panic elsewhere.
+    // Each change of these lists is a single call, so a panic elsewhere leaves them consistent.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -183,19 +183,19 @@ impl Relay {
         }
     }
 
-    /// Whether events can stay on the relay forever, because nobody can connect or nothing is sent.
+    /// Whether some events may never be sent, because nobody can connect or the relay falls silent.
     pub fn keeps_events(&self) -> bool {
         self.policy.door != Door::Open
             || self.policy.refusal.as_ref().is_some_and(|refusal| refusal.times == usize::MAX)
             || self.faults.iter().any(|(fault, _)| fault.keeps_events())
     }
 
-    /// The number of entries in all rounds.
+    /// The number of entries: stored ones once, live ones once in each round.
     pub fn len(&self) -> usize {
         self.stored + (self.entries.len() - self.stored) * self.rounds
     }
 
-    /// The entry at this position of all rounds.
+    /// The entry at this position, counted over all rounds.
     pub fn entry(&self, place: usize) -> Option<&Entry> {
         if place < self.entries.len() {
             return self.entries.get(place);
@@ -258,12 +258,11 @@ impl Relay {
         Answer { held: held.collect(), capped: found.capped, more, too_many: found.too_many }
     }
 
-    /// The number of entries in each list that have arrived.
+    /// The numbers of planned entries and injections that have arrived.
     pub fn has(&self, world: &World) -> Arrived {
         Arrived { planned: self.arrived(world), injected: self.injections() }
     }
 
-    /// The number of injections.
     pub fn injections(&self) -> usize {
         lock(&self.injected).len()
     }
@@ -279,8 +278,8 @@ impl Relay {
         self.control.send_modify(|_| {});
     }
 
-    /// Accepts a published event, and sends it to matching subscriptions. Planned events are
-    /// neither checked for duplicates nor replaced.
+    /// Accepts a published event, and sends it to matching subscriptions. Does not compare the
+    /// event with planned events: duplicates are stored, and planned events are not replaced.
     pub fn take(&self, event: VerifiedEvent) -> Publication {
         let address = address(&event).filter(|_| self.policy.replaces);
         let mut injections = lock(&self.injected);
@@ -310,28 +309,27 @@ impl Relay {
         Publication::Taken
     }
 
-    /// Sets which requests are refused.
+    /// Sets the refusal of further requests; `None` for none.
     pub fn refuse(&self, refusal: Option<Refusal>) {
         *lock(&self.refusal) = refusal;
     }
 
-    /// Whether the relay refuses this REQ without examining it.
+    /// The refusal of this REQ, if the relay refuses it without examining it.
     pub fn refused(&self) -> Option<Refused> {
         lock(&self.refusal).as_mut()?.refuse()
     }
 
-    /// Whether the relay ends the subscription that it has just accepted.
+    /// Where and why the relay ends the subscription that it has just accepted, if at all.
     pub fn ends(&self) -> Option<(EndingPlace, String)> {
         lock(&self.ending).as_mut()?.end()
     }
 
-    /// Why the relay rejects this valid proof of a key.
+    /// Why the relay rejects this valid proof of a key, if it does.
     pub fn doubts(&self) -> Option<String> {
         lock(&self.doubt).as_mut()?.doubt()
     }
 
-    /// Whether this request exceeds the rate limit. `window` contains the requests of the
-    /// connection.
+    /// The refusal, if this request exceeds the rate limit. `window` has the connection's requests.
     pub fn rate_limited(&self, window: &mut Window) -> Option<Refused> {
         let limit = self.policy.rate_limit.as_ref()?;
         match limit.scope {
@@ -340,7 +338,7 @@ impl Relay {
         }
     }
 
-    /// Records a request: its time, and the text if it is a REQ.
+    /// Records the time of a request and, for a REQ, the text.
     pub fn note_request(&self, text: Option<String>) {
         let mut heard = lock(&self.heard);
         if heard.times.len() == TIMES_KEPT {

@@ -1,6 +1,6 @@
 //! Random numbers that depend only on the seed, not on crates, platforms or threads.
 //!
-//! SplitMix64. Every use draws from its own stream, named by numbers, so that one part of the
+//! SplitMix64. Every use draws from its own stream, which is named by numbers, so one part of the
 //! simulation never shifts the numbers of another.
 
 /// A stream of random numbers.
@@ -21,7 +21,7 @@ impl Rng {
 
     /// A number below `bound`; 0 if `bound` is 0.
     pub fn below(&mut self, bound: usize) -> usize {
-        // The high half of a 128-bit product, which is below `bound`.
+        // The high half of the 128-bit product is below `bound`.
         ((u128::from(self.bits()) * bound as u128) >> 64) as usize
     }
 
@@ -45,8 +45,8 @@ impl Rng {
         items.get(self.below(items.len()))
     }
 
-    /// The number of tries until something with this probability happens, at least 1; `u64::MAX`
-    /// for never. One draw replaces a draw at every try.
+    /// The number of tries until an event of this probability happens, at least 1; `u64::MAX` for
+    /// never. One draw replaces a draw at every try.
     pub fn tries_until(&mut self, probability: f64) -> u64 {
         if probability <= 0.0 {
             return u64::MAX;

@@ -1,32 +1,31 @@
-//! A connection's interface to its socket, which adds no cost to plain TCP.
+//! What a connection needs from a socket, at no cost to plain TCP.
 
 use std::io;
 
 use tokio::net::TcpStream;
 
-/// Bytes read in one system call. Clients of relays send little.
+/// The number of bytes read in one system call. Clients of relays send little.
 const READ_BYTES: usize = 4 << 10;
 
 /// A byte stream over TCP that never blocks: the caller waits for [`tcp`](Self::tcp) to be ready.
 pub(crate) trait Socket: Send + Sync {
     fn tcp(&self) -> &TcpStream;
 
-    /// Appends available bytes. It is an error if the stream has ended, but not if no bytes are
-    /// available.
+    /// Appends available bytes. Fails if the stream has ended, but not if no bytes are available.
     fn read(&mut self, inbox: &mut Vec<u8>) -> io::Result<()>;
 
-    /// Accepts some of the bytes.
+    /// Accepts some of the bytes, and returns their number.
     ///
     /// # Errors
-    /// `WouldBlock` when it accepts none now.
+    /// `WouldBlock` when the socket accepts no bytes now.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Whether accepted bytes wait until the TCP connection is writable.
+    /// Whether some accepted bytes are not yet written to the TCP connection.
     fn owes(&self) -> bool {
         false
     }
 
-    /// Writes pending bytes, as far as the TCP connection accepts them.
+    /// Writes the accepted bytes, as far as the TCP connection takes them.
     fn pay(&mut self) -> io::Result<()> {
         Ok(())
     }

@@ -53,7 +53,7 @@ counts! {
     /// REQs and NEG-OPENs that were refused for another reason: a cap, a limit, a missing key, or a
     /// test.
     RequestsRefused = "requests_refused",
-    /// Answers to REQs that the relay's cap truncated.
+    /// Answers that the relay's cap truncated.
     Capped = "capped",
     /// Clients that proved a key (NIP-42).
     Authenticated = "authenticated",
@@ -61,17 +61,17 @@ counts! {
     Closes = "closes",
     /// Messages that NIP-01 does not define, and broken frames.
     BadMessages = "bad_messages",
-    /// All frames written. The following counts are by kind.
+    /// All written frames. The counts below divide them by kind.
     Frames = "frames",
     /// Bytes passed to the sockets.
     Bytes = "bytes",
     /// Event frames with a genuine event and a valid subscription id.
     Genuine = "genuine",
-    /// The first genuine frame of each event over all relays; the others are copies.
+    /// The first genuine frame of each event over all relays. Later ones are copies.
     First = "first",
     /// Event frames with a forged event.
     Forged = "forged",
-    /// Event frames with an event from a file or a test that does not verify.
+    /// Event frames with an event that does not verify, from a file or a test.
     Invalid = "invalid",
     /// EOSE.
     Eose = "eose",
@@ -162,12 +162,12 @@ impl Figures {
         self.0.get(count as usize).copied().unwrap_or_default()
     }
 
-    /// Garbage frames of all kinds.
+    /// The number of garbage frames of all kinds.
     pub fn garbage(&self) -> u64 {
         Garbage::ALL.into_iter().map(|garbage| self.get(garbage.into())).sum()
     }
 
-    /// Genuine event frames after the first of each event.
+    /// The number of genuine event frames after each event's first.
     pub fn copies(&self) -> u64 {
         self.get(Count::Genuine).saturating_sub(self.get(Count::First))
     }
@@ -225,7 +225,7 @@ impl Counters {
         }
     }
 
-    /// One count; cheaper than reading all of them.
+    /// Reads one count, which is cheaper than reading all.
     pub fn one(&self, count: Count) -> u64 {
         self.0.get(count as usize).map_or(0, |counter| counter.load(Ordering::Relaxed))
     }
@@ -251,12 +251,12 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// A figure of all relays.
+    /// One count over all relays.
     pub fn get(&self, count: Count) -> u64 {
         self.total.get(count)
     }
 
-    /// A figure of one relay.
+    /// One count of one relay.
     pub fn of(&self, relay: usize, count: Count) -> u64 {
         self.relays.get(relay).map_or(0, |figures| figures.get(count))
     }

@@ -1,8 +1,8 @@
 //! A relay's stored events, sorted by time: finds the events of a filter among 100,000 without
 //! examining all of them.
 //!
-//! The index is built at the first request and updated at each later one. It contains positions
-//! instead of events, so that ten thousand relays can share the events.
+//! The index is built at the first request and updated at each later request. The index contains
+//! positions instead of events, so that ten thousand relays can share the events.
 
 use std::cmp::Reverse;
 
@@ -11,8 +11,8 @@ use wire::{Filter, VerifiedEvent};
 use crate::caps::{Order, Question};
 use crate::rng::Rng;
 
-/// The position of a stored event. Planned ones come before injected ones with the same time and
-/// id.
+/// The position of a stored event. With the same time and id, a planned event precedes an injected
+/// one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Place {
     /// A position in the relay's plan.
@@ -21,7 +21,7 @@ pub(crate) enum Place {
     Injected(u32),
 }
 
-/// The number of entries in each list that have arrived.
+/// For each list, the number of entries that have arrived.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Arrived {
     pub planned: usize,
@@ -50,8 +50,7 @@ impl Posting {
         Self { created_at: event.created_at(), id: id_head(event.id().as_bytes()), place }
     }
 
-    /// Newest first, then by id, so that a forgery stays before or after the genuine event of its
-    /// id.
+    /// Newest first, then by id, so that a forgery is adjacent to the genuine event of the same id.
     const fn key(&self) -> (Reverse<u64>, u64, Place) {
         (Reverse(self.created_at), self.id, self.place)
     }
@@ -106,7 +105,7 @@ impl Index {
         new.sort_unstable_by_key(Posting::key);
         if !new.is_empty() {
             self.postings.append(&mut new);
-            // The stable sort detects two sorted runs and merges them.
+            // The stable sort detects the two sorted runs and merges them.
             self.postings.sort_by_key(Posting::key);
         }
     }

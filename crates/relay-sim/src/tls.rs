@@ -40,12 +40,12 @@ impl Authority {
         Ok(Self(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?))
     }
 
-    /// The authority's certificate, for clients that should trust it.
+    /// The authority's certificate, for clients that should trust the authority.
     pub fn pem(&self) -> String {
         self.0.pem()
     }
 
-    /// The configuration of a server with a valid certificate, or one with this defect.
+    /// The configuration of a server whose certificate is valid or has the defect `bad`.
     pub fn server(&self, bad: Option<Certificate>) -> Result<Arc<ServerConfig>, TlsError> {
         let hosts = match bad {
             Some(Certificate::WrongHost) => &["another-host.invalid"],
@@ -66,7 +66,7 @@ impl Authority {
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(chain, key.into())?;
-        // With tickets, thousands of clients can resume sessions without state on the server.
+        // With tickets, thousands of clients can resume sessions, and the server keeps no state.
         config.ticketer = ring::Ticketer::new()?;
         Ok(Arc::new(config))
     }
@@ -108,7 +108,7 @@ impl Socket for TlsSocket {
         // Sends the handshake's responses, or the alert for an error.
         self.pay()?;
         let (state, start) = (state?, inbox.len());
-        // Reads everything: nothing would wake us for data that stays in the TLS layer.
+        // Reads everything: the readiness of the TCP socket does not cover data in the TLS layer.
         inbox.resize(start + state.plaintext_bytes_to_read(), 0);
         let plain = inbox.get_mut(start..).unwrap_or_default();
         match plain.is_empty() {

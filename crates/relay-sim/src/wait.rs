@@ -1,13 +1,12 @@
-//! Waiting with a limit, for tests: every wait pauses between two checks, and a failure names the
-//! event that did not happen.
+//! Waits with a time limit, for tests. A failure names the event that did not happen.
 
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout};
 
-/// Longer than any step of a test takes, even on a busy machine; exceeded only when something is
-/// lost.
+/// Longer than any step of a test takes, even on a busy machine; exceeded only if an expected event
+/// never comes.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
 const LOOK_EVERY: Duration = Duration::from_millis(1);
@@ -63,7 +62,8 @@ pub fn until_blocking(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Waits until a value has not changed over a pause, for at most [`PATIENCE`], and returns it.
+/// Waits until a value stays the same over a pause, for at most [`PATIENCE`], and returns the
+/// value.
 ///
 /// # Panics
 /// When the time is up.

@@ -16,7 +16,7 @@ pub(crate) fn now_us() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros() as u64)
 }
 
-/// A share of the generated events whose dates are off by up to this many seconds.
+/// A share of the generated events, and the maximum deviation of their dates in seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Shift {
     /// The share, `0.0..=1.0`.
@@ -28,7 +28,7 @@ pub(crate) struct Shift {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Dates {
     pub seed: u64,
-    /// Unix seconds: stored events are older, live ones have this time or a later one.
+    /// Unix seconds. Stored events are older; live events have this time or a later one.
     pub base: u64,
     /// The seconds before `base` over which stored events are spread.
     pub stored_span_secs: u64,
@@ -37,7 +37,7 @@ pub(crate) struct Dates {
     pub pace: Pace,
     /// Live events that are backdated.
     pub late: Shift,
-    /// Events of authors whose clocks are ahead.
+    /// Events whose authors' clocks are ahead.
     pub ahead: Shift,
 }
 
@@ -47,8 +47,7 @@ impl Dates {
         self.shifted(number, self.appears_at(number))
     }
 
-    /// The `created_at` that the author with this number gives to an event that appears at this
-    /// time.
+    /// The `created_at` of the event with this number if the event appears at this time.
     pub fn shifted(&self, number: usize, time: u64) -> u64 {
         let rng = &mut Rng::new(&[self.seed, 0x1A7E, number as u64]);
         let draw = rng.unit();
@@ -74,7 +73,7 @@ impl Dates {
     }
 }
 
-/// A number that rises and falls, and its maximum.
+/// A number that rises and falls, together with its maximum.
 #[derive(Debug, Default)]
 pub(crate) struct Gauge {
     pub now: AtomicUsize,
@@ -82,7 +81,7 @@ pub(crate) struct Gauge {
 }
 
 impl Gauge {
-    /// Increments, and decrements when the guard is dropped.
+    /// Increments the number. Dropping the guard decrements it.
     pub fn up(&self) -> Up<'_> {
         let now = self.now.fetch_add(1, Ordering::Relaxed) + 1;
         self.peak.fetch_max(now, Ordering::Relaxed);
@@ -159,7 +158,7 @@ impl World {
         Item::genuine(event)
     }
 
-    /// Records that a copy of a planned item is written; `true` if it is the first copy of a
+    /// Records that a copy of a planned item is written. Returns `true` for the first copy of a
     /// genuine item.
     pub fn note_sent(&self, number: usize, now_us: u64) -> bool {
         let first =
@@ -171,7 +170,7 @@ impl World {
         genuine
     }
 
-    /// The time since live traffic began; `None` before.
+    /// The time since live traffic began; `None` before the start.
     pub fn live_for(&self) -> Option<Duration> {
         self.live_since.get().map(Instant::elapsed)
     }

@@ -14,7 +14,7 @@ async fn challenge(client: &mut Client) -> String {
     challenge
 }
 
-/// Signs an answer, and returns whether it is accepted, with the reason.
+/// Signs an answer to a challenge. Returns whether the relay accepts the answer, and the reason.
 async fn answer(client: &mut Client, date: u64, kind: u16, challenge: &str, relay: &str) -> (bool, String) {
     let tags = [["challenge", challenge], ["relay", relay]].map(|tag| tag.map(str::to_owned));
     let event = Signer::from_seed(1).sign(date, kind, &tags, "");
@@ -103,7 +103,7 @@ async fn requests_are_refused_as_often_as_told() {
         (2, vec!["restricted: members only", ""]),
     ] {
         for reason in reasons {
-            // Refusals are counted for the relay, not for the connection.
+            // The relay counts refusals over all connections.
             let mut client = Client::connect(&sim.url(relay)).await;
             assert_eq!(client.ask("{}").await.err().unwrap_or_default(), reason);
         }

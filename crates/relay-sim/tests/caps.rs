@@ -1,4 +1,4 @@
-//! Caps: how relays answer a filter when more events are available or requested than they return.
+//! Caps: how relays answer a filter when more events are available or requested than the cap.
 #![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests say what they expect")]
 
 mod support;
@@ -29,7 +29,7 @@ async fn a_clamping_relay_keeps_back_the_oldest_and_says_nothing() {
     assert_eq!(capped.ask("{}").await.expect("an answer"), all[..50]);
     assert_eq!(capped.ask(r#"{"limit":500}"#).await.expect("an answer"), all[..50]);
     assert_eq!(sim.stats().of(1, Count::Capped), 2);
-    // Neither an answer to a smaller limit nor an answer within the cap counts as capped.
+    // An answer counts as capped neither at a smaller limit nor within the cap.
     assert_eq!(capped.ask(r#"{"limit":50}"#).await.expect("an answer"), all[..50]);
     let since = created_at(&all[49]) + 1;
     assert!(capped.ask(&format!(r#"{{"since":{since}}}"#)).await.expect("an answer").len() < 50);

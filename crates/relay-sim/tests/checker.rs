@@ -1,4 +1,4 @@
-//! The checker detects every kind of fault; each of its checks can fail.
+//! The checker detects every kind of fault.
 #![allow(clippy::expect_used, clippy::indexing_slicing, reason = "tests say what they expect")]
 
 use relay_sim::{Checker, Delivery, Wrong};
@@ -14,8 +14,8 @@ fn delivery(seq: u64, text: &[u8]) -> Delivery {
     Delivery::parse(&envelope.into()).expect("an envelope")
 }
 
-/// Delivers the events with these numbers, with sequence numbers from 1, and expects events 0, 1
-/// and 2.
+/// Checks the events with these numbers, delivered with sequence numbers from 1. Events 0, 1 and 2
+/// are expected.
 fn deliver(numbers: &[u64]) -> Checker {
     let mut checker = Checker::new().expect((0..3).map(event));
     for (seq, number) in (1..).zip(numbers) {

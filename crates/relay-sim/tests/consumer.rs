@@ -12,8 +12,8 @@ use tokio::net::TcpListener;
 use tokio_websockets::{CloseCode, Message, ServerBuilder};
 use wire::Signer;
 
-/// Sends messages after the cursor, and ends each connection after `at_once` of them. Returns the
-/// gateway's address and the received queries.
+/// A gateway that sends the messages after the cursor and ends each connection after `at_once`
+/// messages. Returns its address and the received queries.
 async fn gateway(messages: Vec<String>, at_once: usize) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -33,7 +33,7 @@ async fn gateway(messages: Vec<String>, at_once: usize) -> (SocketAddr, Arc<Mute
             if cursor + at_once < messages.len() {
                 _ = socket.send(Message::close(Some(CloseCode::POLICY_VIOLATION), "cursor 7")).await;
             } else {
-                std::mem::forget(socket); // Stays open.
+                std::mem::forget(socket); // Leaves the connection open.
             }
         }
     });

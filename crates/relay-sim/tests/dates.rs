@@ -1,4 +1,4 @@
-//! Events whose dates differ from the time of their arrival, and seconds with many events.
+//! Events whose dates differ from their arrival times, and seconds with many events.
 #![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests say what they expect")]
 
 mod support;

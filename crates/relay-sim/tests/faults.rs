@@ -20,7 +20,7 @@ fn one() -> SimBuilder {
     Sim::builder().seed(7).relays(1).events(50).copies(1).stored(1.0).base(BASE)
 }
 
-/// Reads up to EOSE or the end of the connection, from a relay with this fault at every event.
+/// Reads up to EOSE or the end of the connection, from a relay that has this fault at every event.
 async fn seen(fault: Fault) -> (Vec<Seen>, Stats) {
     let sim = one().fault(fault, Who::All, 1.0).start().await.expect("started");
     let mut client = Client::subscribe(&sim.url(0)).await;
@@ -31,7 +31,7 @@ async fn seen(fault: Fault) -> (Vec<Seen>, Stats) {
     (seen, sim.stop().await)
 }
 
-/// Reads everything from a raw socket until it ends, or until nothing arrives for a moment.
+/// Reads a raw socket until the connection ends or nothing arrives for a moment.
 async fn raw(sim: &Sim) -> (Vec<u8>, bool) {
     let mut socket = TcpStream::connect(sim.address()).await.expect("connected");
     let request = "GET /r/0 HTTP/1.1\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n";

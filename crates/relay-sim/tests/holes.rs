@@ -103,7 +103,7 @@ async fn pings_alone_may_go_unanswered() {
 async fn what_a_client_says_before_its_upgrade_is_answered_is_heard() {
     let sim = Sim::builder().scripted(1).start().await.expect("started");
     let mut socket = TcpStream::connect(sim.address()).await.expect("connected");
-    // A masked frame whose mask is zero, in the same segment as the request.
+    // A masked frame whose mask is zero, sent in the same segment as the upgrade request.
     let req = br#"["REQ","s",{}]"#;
     let bytes = [REQUEST.as_bytes(), &[0x81, 0x80 | req.len() as u8, 0, 0, 0, 0], req].concat();
     socket.write_all(&bytes).await.expect("sent");

@@ -1,4 +1,4 @@
-//! NIP-11: what relays say about themselves, truthfully or not.
+//! NIP-11: what relays claim about themselves, truthfully or not.
 #![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests say what they expect")]
 
 mod support;

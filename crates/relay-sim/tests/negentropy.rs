@@ -98,7 +98,7 @@ async fn both_sides_learn_what_they_lack() {
         let stats = sim.stats();
         let counted = [Count::NegOpens, Count::NegMessages, Count::NegAnswers].map(|count| stats.get(count));
         assert_eq!(counted, [1, rounds as u64 - 1, rounds as u64]);
-        // The cap applies to requests by id.
+        // The cap also applies to requests by id.
         let wanted: Vec<_> = difference.need.iter().take(150).collect();
         let wanted = client.ask(&serde_json::json!({ "ids": wanted }).to_string()).await.expect("an answer");
         assert_eq!(wanted.len(), 100);

@@ -43,7 +43,7 @@ async fn subscriptions_get_them_live_beside_what_is_planned() {
     let sim = Sim::builder().seed(7).relays(1).events(10).copies(1).start().await.expect("started");
     let mut client = Client::subscribe(&sim.url(0)).await;
     assert_eq!(client.take(11).await.len(), 11);
-    // More events than a buffer holds, so that the connection sends them in several rounds.
+    // More events than a buffer holds, so the connection sends them in several rounds.
     let published = sim.publish_many(&[0], 1, &[BASE; 1_000]);
     let mut seen = HashSet::new();
     for message in client.take(1_000).await {
@@ -54,7 +54,7 @@ async fn subscriptions_get_them_live_beside_what_is_planned() {
     assert_eq!((sim.events().len(), sim.stats().unsent), (1_010, 0));
 }
 
-/// Publishes an event, and returns whether the relay accepted it, and the reason if not.
+/// Publishes an event. Returns the id, whether the relay accepted the event, and the reason.
 async fn publish(client: &mut Client, event: &str) -> (String, bool, String) {
     client.say(&format!("[\"EVENT\",{event}]")).await;
     loop {

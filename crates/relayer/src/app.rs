@@ -66,15 +66,15 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
     }
     let mut stop_signals = StopSignals::new().map_err(RunError::Signals)?;
     let reload_signals = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
-    // Ports are opened first, so that a second gateway started by mistake does not reach the
-    // database.
+    // Ports are opened first: if a second gateway is started by mistake, it fails before it reaches
+    // the database.
     let (listener, metrics_listener) = listen(loaded)?;
     let identity = identity::load_or_create(config)?;
     let mut registry = Registry::default();
     let gateway = Gateway::build(config, identity, Environment::of(config), &mut registry)?;
     announce(config, &gateway, &listener);
     let port = listener.local_addr().map_or(config.output.websocket_port, |address| address.port());
-    // Starting may wait for a database, so a signal must be able to interrupt it.
+    // A signal must be able to interrupt the start, which may wait for a database.
     let started = tokio::select! {
         started = gateway.start_fanout(config, port) => started,
         name = stop_signals.next() => {
@@ -85,7 +85,7 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
     };
     if let Err(error) = started {
         watchdog::must_end();
-        // Commit the events that arrived in the meantime.
+        // Commit the events that arrived during the start.
         drop(gateway.drain().await);
         return Err(error.into());
     }
@@ -124,8 +124,8 @@ async fn run_and_drain(
     }
 }
 
-/// Serves the API, and metrics on a separate port if configured. Each port has its own connection
-/// limit: exhausting the limit of one does not lock Prometheus out of the other.
+/// Serves the API and, if configured, metrics on a separate port. Each port has its own connection
+/// limit, so a crowded API port does not lock Prometheus out of the metrics port.
 fn serve(
     config: &Config,
     context: &api::Context,
@@ -174,8 +174,8 @@ async fn reload_on_signal(mut signals: Signal, control: Arc<Control>) {
     }
 }
 
-/// Opens the ports. Prometheus itself uses the default metrics port, and this conflict must not
-/// prevent a first start.
+/// Opens the ports. Prometheus itself uses the default metrics port, so a start with defaults does
+/// not fail if that port is in use.
 fn listen(loaded: &Loaded) -> Result<(TcpListener, Option<TcpListener>), RunError> {
     const METRICS_PORT: &str = "monitoring.prometheus_port";
     let config = &loaded.config;

@@ -14,7 +14,7 @@ use crate::crash_point;
 use crate::ingest::admission::Admission;
 use crate::relay::{Pool, PoolError};
 
-/// The result of a reload.
+/// What a reload changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Reloaded {
     pub relays_added: usize,
@@ -33,7 +33,7 @@ pub(crate) enum ReloadError {
     Pool(#[from] PoolError),
 }
 
-/// Reloads the configuration.
+/// Reloads the configuration of a running gateway.
 #[derive(Debug)]
 pub(crate) struct Control {
     source: Source,
@@ -44,15 +44,15 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// `pool` and `admission` must have been built from this configuration.
+    /// `pool` and `admission` must have been built from `loaded`.
     pub fn new(loaded: &Loaded, pool: Arc<Pool>, admission: Arc<ArcSwap<Admission>>) -> Self {
         Self { source: loaded.source.clone(), config: Mutex::new(loaded.config.clone()), pool, admission }
     }
 
-    /// Loads the configuration and applies it.
+    /// Loads and applies the configuration.
     ///
     /// # Errors
-    /// When the configuration is invalid, or the relays cannot be changed; then nothing changes.
+    /// When the configuration is invalid or the relays cannot be changed. Nothing changes then.
     pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
         let mut config = self.config.lock().await;
         let source = self.source.clone();
@@ -69,12 +69,12 @@ impl Control {
         let (needs_restart, at_once): (Vec<_>, Vec<_>) =
             changed.into_iter().partition(|key| needs_restart(key));
         let filters_changed = at_once.iter().any(|key| key.starts_with("filters."));
-        // The maximum frame length is set at the start, so `max_event_bytes` cannot change until
-        // the next start.
+        // The maximum frame length is fixed at startup, so `max_event_bytes` cannot change until a
+        // restart.
         let max_event_bytes = config.filters.max_event_bytes;
         let filters = Filters { max_event_bytes, ..new.filters.clone() };
-        // New kinds must be admitted before they are requested: events refused here would count as
-        // proven.
+        // New kinds must be admitted before they are requested: if admission refused their events,
+        // the relay's past would still count as proven.
         self.admission.store(Arc::new(Admission::new(&filters)));
         let changes = match self.pool.reload(&new).await {
             Ok(changes) => changes,

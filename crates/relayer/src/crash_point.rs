@@ -4,7 +4,7 @@
 //! the 37th time; `before_commit:37:panic` panics there, and `before_commit:37:hang` blocks
 //! forever. Commas separate several crash points. Release builds have no crash points.
 
-/// Fails here if the environment variable requests it.
+/// Fails here if `MOLTRADE_CRASH_POINT` says so.
 #[cfg(debug_assertions)]
 pub fn reached(name: &str) {
     use std::sync::LazyLock;

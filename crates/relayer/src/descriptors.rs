@@ -1,4 +1,5 @@
-//! Raises the limit on file descriptors and divides them, so that the database always has enough.
+//! Raises the limit on file descriptors, and divides the descriptors so that the database always
+//! has enough.
 //!
 //! RocksDB fails permanently if it cannot open a file. Therefore relays and clients get only the
 //! descriptors that the database, the sinks and the rest of the process do not need.
@@ -12,7 +13,7 @@ use crate::limits::{
     DATABASE_FILES_MAX, DIALS_AT_ONCE_MAX, LOOKUPS_AT_ONCE_MAX, METRICS_CONNECTIONS_MAX, OWN_FILES_MAX,
 };
 
-/// The minimum number of relay and client connections together.
+/// The minimum number of connections, relays and clients together.
 const CONNECTIONS_LEAST: usize = 128;
 
 /// The configuration keys that limit connections.
@@ -30,7 +31,7 @@ pub struct TooFew {
     least: usize,
 }
 
-/// Raises this process's limit to the maximum, and returns the limit.
+/// Raises this process's limit to the maximum, and returns the new limit.
 pub(crate) fn raise() -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
@@ -44,8 +45,8 @@ pub(crate) fn raise() -> usize {
     limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-/// Lowers the limits on relays and clients to fit the descriptors, and returns a warning if that
-/// was necessary.
+/// Lowers the limits on relays and clients to fit the descriptors. Returns a warning if the limits
+/// had to be lowered.
 ///
 /// # Errors
 /// When fewer than [`CONNECTIONS_LEAST`] connections fit.
@@ -63,7 +64,7 @@ pub fn fit(config: &Config, limit: usize) -> Result<(Config, Option<String>), To
         .checked_sub(reserved)
         .filter(|left| *left >= CONNECTIONS_LEAST)
         .ok_or(TooFew { limit, least })?;
-    // Configured relays have priority, but clients keep a quarter.
+    // Configured relays have priority, but a quarter of the descriptors stays with the clients.
     let named = of_relays(relays.bootstrap_relays.len().min(relays.max_connections.get()));
     let all_relays = of_relays(relays.max_connections.get());
     let for_relays = named.clamp(left / 4, left * 3 / 4).min(all_relays);
@@ -108,7 +109,7 @@ fn reserved(config: &Config) -> usize {
 }
 
 /// Returns the descriptors needed for this number of relays. A relay that is being dialled may need
-/// a second one, for another address or for its NIP-11 document.
+/// a second descriptor, for another address or for its NIP-11 document.
 const fn of_relays(relays: usize) -> usize {
     relays + if relays < DIALS_AT_ONCE_MAX { relays } else { DIALS_AT_ONCE_MAX }
 }

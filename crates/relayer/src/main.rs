@@ -60,7 +60,7 @@ fn run_gateway(loaded: &Loaded) -> ExitCode {
     match run(loaded) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // The buffer keeps the order with the log lines, and does not wait for a stalled
+            // The log buffer keeps this line after the log lines, and does not wait for a stalled
             // reader.
             log_buffer::write(format_args!("{}", failure(format_args!("{error}"))));
             ExitCode::FAILURE
@@ -108,7 +108,7 @@ fn print(text: &str) -> ExitCode {
 
 /// Writes a line to standard error.
 fn report(line: impl Display) {
-    // If standard error fails, only the exit status can report the error.
+    // If standard error fails, the exit status still reports the error.
     let _ = writeln!(io::stderr(), "{line}");
 }
 

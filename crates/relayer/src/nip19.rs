@@ -1,4 +1,4 @@
-//! Parses keys in hex or in bech32 (NIP-19), with errors for people.
+//! Parses keys in hex or in bech32 (NIP-19), with errors that people can read.
 
 use nostr::key;
 use nostr::nips::nip19::{FromBech32, ToBech32};
@@ -10,7 +10,8 @@ use zeroize::Zeroizing;
 #[error("{0}")]
 pub struct InvalidKey(pub(crate) &'static str);
 
-/// Parses a secret key: 64 hex digits or `nsec1…`. A number in hex may be invalid for secp256k1.
+/// Parses a secret key: 64 hex digits or `nsec1…`. Does not check whether hex digits are a valid
+/// key of secp256k1.
 ///
 /// # Errors
 /// When the text has neither form.
@@ -49,7 +50,7 @@ pub fn npub(key: &PublicKey) -> String {
     npub
 }
 
-/// Formats a secret key as `nsec1…`; empty if the number is invalid for secp256k1.
+/// Formats a secret key as `nsec1…`; returns an empty text if the key is invalid for secp256k1.
 pub fn nsec(secret: &[u8; 32]) -> Zeroizing<String> {
     let nsec = key::SecretKey::from_slice(secret).map(|key| {
         let Ok(nsec) = key.to_bech32();
@@ -58,15 +59,15 @@ pub fn nsec(secret: &[u8; 32]) -> Zeroizing<String> {
     Zeroizing::new(nsec.unwrap_or_default())
 }
 
-/// Returns the part of a bech32 text before the first `1`, in lower case. `None` for other texts:
-/// `n` is not a hex digit, and every NIP-19 prefix begins with `n`.
+/// Returns the part before the first `1` of a bech32 text, in lower case. Returns `None` if the
+/// text does not begin with `n`: every NIP-19 prefix does, and no hex key does.
 fn prefix(text: &str) -> Option<String> {
     let is_bech32 = text.starts_with(['n', 'N']);
     is_bech32.then(|| text.split_once('1').map_or(text, |(prefix, _)| prefix).to_ascii_lowercase())
 }
 
-/// Decodes a text with the prefix of its type. The library also accepts bech32m, which NIP-19 does
-/// not allow; encoding the key again reveals such a text.
+/// Decodes a text whose prefix must be that of `K`. The library also accepts bech32m, which NIP-19
+/// does not allow; encoding the key again reveals such a text.
 fn decode<K: FromBech32 + ToBech32>(text: &str) -> Result<K, InvalidKey> {
     let key = K::from_bech32(text).ok().filter(|key| {
         let encoded = key.to_bech32().map(Zeroizing::new);

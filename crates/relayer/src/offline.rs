@@ -23,7 +23,7 @@ use crate::fanout::registry::{Embedded, FollowRow, RegistryError, Sealer, Store,
 use crate::gateway::reserve_of;
 use crate::nip19::npub;
 
-/// These commands do not need events in memory.
+/// These commands need no events in memory.
 const TAIL_BYTES: usize = 0;
 
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
@@ -75,8 +75,8 @@ pub enum OfflineError {
 /// Runs the command. Returns a message for the operator.
 ///
 /// # Errors
-/// When the command fails. Bots and follows are then unchanged, but, as at a start, a key may have
-/// been created and an empty registry initialised for it.
+/// When the command fails. Bots and follows are unchanged then. As at a start of the gateway, a key
+/// may have been created, and an empty registry initialised for that key.
 pub async fn run(config: &Config, command: &RegistryCommand) -> Result<String, OfflineError> {
     let store = match postgres(config, Counter::default())? {
         Some(store) => store,
@@ -117,7 +117,7 @@ async fn export_to(
     let Some(path) = file else {
         return Ok(export(store, owner, &mut BufWriter::new(io::stdout())).await?);
     };
-    // The file is renamed when it is complete.
+    // The export goes to a temporary file, which is renamed when it is complete.
     let unfinished = self::unfinished(path);
     let failed = |source| OfflineError::File { path: unfinished.clone(), source };
     let mut options = OpenOptions::new();

@@ -16,7 +16,7 @@ pub struct StageFailure {
 }
 
 impl StageFailure {
-    /// Creates the failure of something that does not run on its own thread.
+    /// Creates a failure of a component without its own thread.
     pub fn new(stage: impl Into<String>, reason: impl Display) -> Self {
         Self { stage: stage.into(), reason: reason.to_string() }
     }
@@ -39,7 +39,7 @@ impl Default for Stages {
 }
 
 impl Stages {
-    /// Runs a stage on a thread with its name.
+    /// Runs a stage on a thread that is named after the stage.
     ///
     /// # Errors
     /// When the system cannot start another thread.
@@ -59,7 +59,7 @@ impl Stages {
             };
             // The thread that receives the failure may itself be stuck.
             watchdog::must_end();
-            // The receiver is missing only while the process is ending.
+            // Sending fails only while the process is ending.
             let _ = failed.send(StageFailure { stage, reason });
         };
         thread.spawn(run)?;

@@ -1,5 +1,5 @@
-//! A running gateway for tests and benches, built like the program's gateway, in an environment
-//! that the test controls.
+//! A running gateway for tests and benches. It is built like the program's gateway, but the test
+//! controls its environment.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -28,7 +28,7 @@ use crate::serve::ClientLimits;
 
 pub type Error = Box<dyn std::error::Error>;
 
-/// Settings that a test makes before it starts a gateway.
+/// What a test sets before it starts a gateway.
 #[derive(Debug, Clone)]
 pub struct Setup {
     pub loaded: Loaded,
@@ -37,7 +37,7 @@ pub struct Setup {
     pub reserve_bytes: u64,
     pub resolver: Resolver,
     pub manual_clock: ManualClock,
-    /// Whether the gateway dials relays. Otherwise the test sets the relays' states.
+    /// Whether the gateway dials relays. If not, the test sets the relays' states.
     pub dials: bool,
     /// Initial rows of the embedded registry, if the fan-out is enabled.
     pub registry: Option<Vec<Change>>,
@@ -103,7 +103,7 @@ impl Setup {
         let mut servers = JoinSet::new();
         servers.spawn(api::serve(listener, api::router(context.clone()), connections()));
         servers.spawn(api::serve(metrics_listener, api::metrics_router(context.clone()), connections()));
-        // The last attempt succeeded, and its sender is the last one.
+        // Each attempt to build the gateway sent a sender; only the last attempt succeeded.
         let submissions = taps.try_iter().last();
         Ok(TestGateway { gateway: Some(gateway), submissions, context, address, metrics_address, servers })
     }
@@ -152,7 +152,7 @@ impl TestGateway {
     /// # Errors
     /// When a stage failed, or draining takes too long.
     pub async fn drain(mut self) -> Result<(), DrainError> {
-        // The sequencer ends with its last sender.
+        // The sequencer ends when its last sender is dropped.
         self.submissions = None;
         let drained = match self.gateway.take() {
             Some(gateway) => gateway.drain().await,

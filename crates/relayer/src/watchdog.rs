@@ -3,7 +3,7 @@
 //! The panic hook logs panics without a backtrace. A backtrace takes a lock and allocates; if that
 //! allocation fails, too, the process hangs. A watchdog thread, which never allocates or locks,
 //! aborts the process if a panic cannot be logged, or if the process must end but does not end in
-//! time. Both exist only after [`start`].
+//! time. The hook and the thread exist only after [`start`].
 
 use std::cell::Cell;
 use std::fmt;
@@ -24,7 +24,7 @@ use crate::telemetry::record::Record;
 /// time spent in suspend does not count.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// The value if the process need not end.
+/// The value of [`CHECKS_LEFT`] while the process need not end.
 const NEVER: u32 = u32::MAX;
 
 static PANICS: AtomicU64 = AtomicU64::new(0);
@@ -51,7 +51,7 @@ pub(crate) fn must_end() {
     CHECKS_LEFT.fetch_min(checks(END_MAX), Ordering::SeqCst);
 }
 
-/// Marks the calling thread as a stage, so that a panic on it ends the process.
+/// Marks the calling thread as a stage, so that a panic on this thread ends the process.
 pub(crate) fn mark_stage() {
     IS_STAGE.set(true);
 }
@@ -104,7 +104,7 @@ fn abort(why: &str) -> ! {
         "{}",
         Record { event: "aborting", ..error(format_args!("aborting: {why}")) }
     ));
-    // This gives the log thread time to write the line.
+    // The log thread needs time to write the line.
     thread::sleep(CHECK_INTERVAL);
     std::process::abort()
 }

@@ -1,5 +1,6 @@
 //! The cost of one frame at each step, compared with the lower bound of any gateway: the bare
-//! signature check. `cargo bench -p relayer-wire`; the ratio to the bound is printed at the end.
+//! signature check. Run with `cargo bench -p relayer-wire`; the end of the output has the ratio to
+//! the bound.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -11,7 +12,7 @@ use secp256k1::{Secp256k1, XOnlyPublicKey, schnorr};
 use serde_json::Value;
 use wire::{Filter, Scan, Signer, UnverifiedEvent, VerifiedEvent, Verifier, scan};
 
-/// An event whose canonical JSON in an `EVENT` frame has about this many bytes.
+/// An event whose `EVENT` frame with canonical JSON has about this many bytes.
 fn event(author: u64, frame_bytes: usize) -> VerifiedEvent {
     let signer = Signer::from_seed(author);
     let [parent, mentioned] = [1, 2].map(|seed| Signer::from_seed(seed).pubkey().to_string());
@@ -22,7 +23,7 @@ fn event(author: u64, frame_bytes: usize) -> VerifiedEvent {
     signer.sign(1_700_000_000, 1, &tags, &content)
 }
 
-/// The event's frame with its members in this order.
+/// The event's frame, with the event's members in this order.
 fn frame(event: &VerifiedEvent, order: [&str; 7]) -> String {
     let value: Value = serde_json::from_slice(event.json()).unwrap();
     let members = order.map(|name| format!("\"{name}\":{}", value[name]));
@@ -98,8 +99,8 @@ fn verify(c: &mut Criterion) {
     group.bench_function("known author", |b| b.iter(|| verifier.verify(black_box(&parsed[0])).unwrap()));
     let mut next = parsed.iter().cycle();
     group.bench_function("new author", |b| b.iter(|| verifier.verify(next.next().unwrap()).unwrap()));
-    // A wrong id is found before the signature is checked, so this measures only hashing and
-    // serialisation.
+    // A wrong id is found before the signature is checked, so this benchmark measures only hashing
+    // and serialisation.
     let mut forged = parsed[0].clone();
     forged.id = parsed[1].id;
     group.bench_function("wrong id: serialise and hash", |b| {
@@ -147,8 +148,8 @@ fn filter(c: &mut Criterion) {
     }
 }
 
-/// Compares everything that happens to a new frame with the bare signature check, measured
-/// alternately so that both see the same machine.
+/// Compares all processing of a new frame with the bare signature check. Measures the two
+/// alternately, so that the state of the machine affects both equally.
 fn ratio() {
     const ROUNDS: u32 = 40;
     const PER_ROUND: u32 = 500;

@@ -30,7 +30,7 @@ pub enum FilterError {
     TooLong(String),
 }
 
-/// A NIP-01 filter. Conditions that are `None` match every event; an empty list matches none.
+/// A NIP-01 filter. Conditions that are `None` match every event; an empty list matches no event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     ids: Option<Vec<ClaimedId>>,
@@ -41,7 +41,8 @@ pub struct Filter {
     pub since: Option<u64>,
     /// Newest `created_at`, inclusive.
     pub until: Option<u64>,
-    /// The maximum number of stored events to answer with. It does not affect which events match.
+    /// The maximum number of stored events in the answer. The limit does not affect which events
+    /// match.
     pub limit: Option<u64>,
 }
 
@@ -72,8 +73,8 @@ impl Filter {
     /// Reads a filter's JSON.
     ///
     /// # Errors
-    /// When it is not an object, has a key that NIP-01 does not define, has a value of the wrong
-    /// form, or has a list of more than [`FILTER_VALUES_MAX`] values.
+    /// When the text is not an object, has a key that NIP-01 does not define, has a value of the
+    /// wrong form, or has a list of more than [`FILTER_VALUES_MAX`] values.
     pub fn parse(json: &str) -> Result<Self, FilterError> {
         let value: Value =
             serde_json::from_str(json).map_err(|error| FilterError::NotAnObject(error.to_string()))?;

@@ -1,10 +1,10 @@
 //! The frame scan: finds the subscription and claimed id of an `EVENT` frame without parsing or
 //! allocating.
 //!
-//! Most frames are copies of known events, so nothing else examines them. The scan walks the
+//! Most frames are copies of known events, and only this scan examines them. The scan walks the
 //! members of the event object, skipping values, until it reaches `id`. It relies only on JSON's
-//! grammar, so key order, white space and nested extras do not matter. In doubt it defers to the
-//! parser. For every frame that parses, the scanned id equals the parsed one.
+//! grammar, so key order, white space and nested values do not matter. In doubt, the scan leaves
+//! the frame to the parser. For every frame that parses, the scanned id equals the parsed one.
 
 use memchr::memchr2;
 
@@ -19,11 +19,11 @@ pub enum Scan<'a> {
         subscription: &'a [u8],
         /// The id that the event claims.
         claimed: ClaimedId,
-        /// The event object's text and anything after it in the frame, which [`first_value`] cuts
-        /// off. It may be invalid.
+        /// The event object's text, perhaps invalid, and the rest of the frame, which
+        /// [`first_value`] cuts off.
         event: &'a [u8],
     },
-    /// Something else or something unusual, which must be parsed.
+    /// A frame of another type, or an unusual one: it must be parsed.
     Parse,
 }
 
@@ -32,11 +32,11 @@ pub fn scan(frame: &[u8]) -> Scan<'_> {
     Walk { text: frame, at: 0 }.event_frame().unwrap_or(Scan::Parse)
 }
 
-/// The author that an event object's text claims, found without parsing; `None` means that it must
-/// be parsed.
+/// The author that an event object's text claims, found without parsing; `None` means that the
+/// event must be parsed.
 ///
 /// For every event that parses, the scanned author equals the parsed one: the scan stops at the
-/// first `pubkey`, and the parser refuses an event that has two.
+/// first `pubkey`, and the parser refuses an event with a second `pubkey`.
 pub fn author(event: &[u8]) -> Option<PublicKey> {
     let mut walk = Walk { text: event, at: 0 };
     walk.expect(b'{')?;
@@ -44,7 +44,8 @@ pub fn author(event: &[u8]) -> Option<PublicKey> {
     PublicKey::from_hex(walk.plain_string()?).ok()
 }
 
-/// The first JSON value of a text without what follows; the whole text if the value does not end.
+/// The first JSON value of a text, without the rest of the text; the whole text if the value does
+/// not end.
 ///
 /// Some relays send `EVENT` messages of more than three parts.
 pub fn first_value(text: &[u8]) -> &[u8] {
@@ -55,7 +56,7 @@ pub fn first_value(text: &[u8]) -> &[u8] {
     }
 }
 
-/// The values in the beginning of an `EVENT` frame whose rest is missing.
+/// Values from the beginning of an `EVENT` frame. The rest of the frame is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventHead<'a> {
     /// The subscription id as written in the frame; it has no escapes.
@@ -73,7 +74,7 @@ pub fn scan_head(head: &[u8]) -> Option<EventHead<'_>> {
     let subscription = walk.event_prefix()?;
     walk.expect(b'{')?;
     let mut found = EventHead { subscription, claimed: None, created_at: None };
-    // Wherever the text ends, values found before remain.
+    // `None` means that the text ended. Values found before that are valid.
     _ = walk.head_members(&mut found);
     Some(found)
 }
@@ -85,7 +86,7 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// Skips what precedes the event and returns the subscription.
+    /// Skips the text before the event, and returns the subscription.
     fn event_prefix(&mut self) -> Option<&'a [u8]> {
         self.expect(b'[')?;
         if self.plain_string()? != b"EVENT" {
@@ -97,7 +98,7 @@ impl<'a> Walk<'a> {
         Some(subscription)
     }
 
-    /// Records the members of the event object that an [`EventHead`] contains, until the text ends.
+    /// Records the members of the event object that belong in `found`, until the text ends.
     fn head_members(&mut self, found: &mut EventHead<'a>) -> Option<()> {
         loop {
             let key = self.plain_string()?;
@@ -127,7 +128,7 @@ impl<'a> Walk<'a> {
         Some(Scan::Event { subscription, claimed, event })
     }
 
-    /// Moves to the value of an object's member, from after the object's opening brace.
+    /// Moves from after the opening brace of an object to the value of the member `name`.
     fn member(&mut self, name: &[u8]) -> Option<()> {
         loop {
             let key = self.plain_string()?;
@@ -155,7 +156,7 @@ impl<'a> Walk<'a> {
         (self.peek()? == byte).then(|| self.at += 1)
     }
 
-    /// A string without escapes.
+    /// Reads a string without escapes.
     fn plain_string(&mut self) -> Option<&'a [u8]> {
         self.expect(b'"')?;
         let rest = self.text.get(self.at..)?;
@@ -164,7 +165,7 @@ impl<'a> Walk<'a> {
         (rest.get(end) == Some(&b'"')).then(|| rest.get(..end))?
     }
 
-    /// The rest of a string after its opening quote.
+    /// Skips the rest of a string after its opening quote.
     fn skip_string(&mut self) -> Option<()> {
         loop {
             let rest = self.text.get(self.at..)?;
@@ -177,15 +178,16 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// One value of any type. Brackets are counted, not matched by kind. If they do not match, the
-    /// parser refuses the frame.
+    /// Skips a value of any type. Counts brackets without comparing their kinds: the parser refuses
+    /// a frame whose brackets do not match.
     fn skip_value(&mut self) -> Option<()> {
         self.skip_space();
         let mut depth = 0_usize;
         loop {
             let byte = self.peek()?;
             match byte {
-                // The end of the surrounding object, or its next member. A scalar ends here.
+                // A scalar ends before the object's next member or the end of the surrounding
+                // object.
                 b',' | b'}' | b']' if depth == 0 => return Some(()),
                 b'"' => {
                     self.at += 1;

@@ -36,7 +36,6 @@ macro_rules! hex_bytes {
         pub struct $name([u8; $bytes]);
 
         impl $name {
-            /// The raw bytes.
             pub const fn as_bytes(&self) -> &[u8; $bytes] {
                 &self.0
             }
@@ -73,11 +72,10 @@ macro_rules! hex_bytes {
     };
 }
 
-/// Values that need no verification, so they can be read from text.
+/// Constructors for values that need no verification.
 macro_rules! readable {
     ($name:ident) => {
         impl $name {
-            /// Wraps raw bytes.
             pub const fn from_bytes(bytes: [u8; size_of::<Self>()]) -> Self {
                 Self(bytes)
             }
@@ -133,7 +131,7 @@ hex_bytes!(
 );
 
 hex_bytes!(
-    /// A BIP-340 x-only public key, which may not lie on the curve.
+    /// A BIP-340 x-only public key, not necessarily on the curve.
     PublicKey,
     32
 );
@@ -155,7 +153,8 @@ impl PublicKey {
 }
 
 impl EventId {
-    /// Used by `verify` and `sign`, which computed the id, and for text that this crate wrote.
+    /// Called by `verify` and `sign`, which have computed the id, and for text that this crate
+    /// wrote.
     pub(crate) const fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }

@@ -18,13 +18,13 @@ pub enum MessageError {
     /// The array does not begin with a known message type.
     #[error("unknown message type")]
     UnknownType,
-    /// There are too few or too many parts, or one has the wrong type.
+    /// There are too few or too many parts, or a part has the wrong type.
     #[error("wrong parts for this message type")]
     WrongParts,
 }
 
 /// What an `EOSE` says about stored events that were not sent (NIP-67). Other hints are ignored,
-/// and so is `finish`: a relay that truncates answers unknowingly would send it, too.
+/// and so is `finish`: a relay that truncates answers unknowingly would send `finish`, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Hints {
     /// `more`: the relay has more matching events.
@@ -33,7 +33,6 @@ pub struct Hints {
     pub auth: bool,
 }
 
-/// A message from a relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RelayMessage<'a> {
     /// An event of a subscription.
@@ -47,7 +46,7 @@ pub enum RelayMessage<'a> {
     Eose {
         /// The subscription's id.
         subscription: Cow<'a, str>,
-        /// Whether there are more.
+        /// What the relay says about stored events that were not sent.
         hints: Hints,
     },
     /// The relay ended a subscription.
@@ -63,7 +62,7 @@ pub enum RelayMessage<'a> {
     Ok {
         /// The event's id.
         id: Cow<'a, str>,
-        /// Whether it was accepted.
+        /// Whether the relay accepted the event.
         accepted: bool,
         /// `prefix: text`, or empty.
         reason: Cow<'a, str>,
@@ -131,7 +130,6 @@ impl<'a> RelayMessage<'a> {
         }
     }
 
-    /// Writes the message.
     pub fn to_json(&self) -> String {
         match self {
             Self::Event { subscription, event } => format!(r#"["EVENT",{},{event}]"#, quoted(subscription)),
@@ -175,7 +173,6 @@ impl Hints {
     }
 }
 
-/// A message from a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientMessage<'a> {
     /// Requests stored and future events.
@@ -261,7 +258,6 @@ impl<'a> ClientMessage<'a> {
         }
     }
 
-    /// Writes the message.
     pub fn to_json(&self) -> String {
         match self {
             Self::Req { subscription, filters } => {
@@ -302,8 +298,8 @@ fn text<'a>(part: &'a RawValue) -> Result<Cow<'a, str>, MessageError> {
     Ok(text.0)
 }
 
-/// NIP-01 allows ids of 1 to 64 characters. This applies to clients only; a relay repeats the id
-/// that it was given.
+/// NIP-01 allows ids of 1 to 64 characters. This rule applies only to clients: a relay repeats the
+/// client's id.
 fn subscription_id(part: &RawValue) -> Result<Cow<'_, str>, MessageError> {
     let id = text(part)?;
     if (1..=64).contains(&id.chars().count()) { Ok(id) } else { Err(MessageError::WrongParts) }

@@ -42,13 +42,13 @@ impl Signer {
         &self.pubkey
     }
 
-    /// The secret key, for deriving other keys. It is wiped when it is dropped.
+    /// The secret key, for deriving other keys. The returned copy is wiped when it is dropped.
     pub fn secret(&self) -> Zeroizing<[u8; 32]> {
         Zeroizing::new(self.keypair.secret_bytes())
     }
 
-    /// Signs any text as if it were NIP-01's serialisation of an event: returns its hash and the
-    /// signature of the hash. For tests that need texts that NIP-01 forbids.
+    /// Signs any text as if it were NIP-01's serialisation of an event: returns the text's hash and
+    /// the signature of the hash. For tests that need texts that NIP-01 forbids.
     pub fn sign_text(&self, text: &[u8]) -> (ClaimedId, Signature) {
         let id: [u8; 32] = Sha256::digest(text).into();
         let sig = self.secp.sign_schnorr_no_aux_rand(&id, &self.keypair);

@@ -1,5 +1,5 @@
-//! Verification: the id is NIP-01's SHA-256 of the event, and the signature is BIP-340's over that
-//! id.
+//! Verification: the id is NIP-01's SHA-256 of the event, and the signature is a BIP-340 signature
+//! of that id.
 
 use secp256k1::{Secp256k1, VerifyOnly, XOnlyPublicKey, schnorr};
 use sha2::{Digest, Sha256};
@@ -21,7 +21,7 @@ pub enum VerifyError {
     BadSignature,
 }
 
-/// Verifies events. It owns buffers and parsed keys, so each thread has its own.
+/// Verifies events. A verifier owns buffers and parsed keys, so each thread has its own verifier.
 #[derive(Debug)]
 pub struct Verifier {
     secp: Secp256k1<VerifyOnly>,
@@ -80,15 +80,16 @@ pub(crate) fn hash(serialisation: &Serialisation) -> EventId {
     EventId::new(Sha256::digest(serialisation.text()).into())
 }
 
-/// Parsed public keys by author, because parsing one costs about a seventh of a verification. A key
-/// replaces another one in the same slot.
+/// A cache of parsed public keys, because parsing a key costs about a seventh of a verification. A
+/// new key replaces the key in its slot.
 #[derive(Debug)]
 struct KeyCache {
     places: Box<[Option<(PublicKey, XOnlyPublicKey)>]>,
 }
 
 impl KeyCache {
-    /// 100 bytes each. A few thousand authors write most of the events at any time.
+    /// The number of slots, 100 bytes each. A few thousand authors write most of the events at any
+    /// time.
     const PLACES: usize = 4096;
 
     fn new() -> Self {

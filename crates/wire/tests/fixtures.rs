@@ -120,7 +120,7 @@ fn bip340_vectors_agree() {
         let sig = Signature::from_hex(sig.to_lowercase().as_bytes()).expect("hex");
         let expected = match (result, index) {
             ("TRUE", _) => Ok(()),
-            // Not on the curve, or not below the size of the field.
+            // Keys that are not on the curve, or not below the size of the field.
             ("FALSE", "5" | "14") => Err(VerifyError::PublicKeyOffCurve),
             ("FALSE", _) => Err(VerifyError::BadSignature),
             _ => panic!("{line}"),

@@ -10,17 +10,18 @@ use relay_sim::{
 use super::parts::{Shared, share_of};
 use crate::cli::Failure;
 
-/// How relays treat their clients. SHARE is the share of the relays concerned, as in --fault. A
-/// later option replaces an earlier one of the same kind for its relays.
+/// How relays treat their clients. SHARE is the share of the relays concerned, as in --fault. For
+/// each relay, a later option replaces an earlier one of the same kind.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Relays' behaviour")]
 pub struct BehaviourArgs {
     /// The maximum number of stored events in an answer: [KIND=]EVENTS[:SHARE], may be repeated.
-    /// clamp (the default KIND), refuse (greater limits or none), too-many (filters that match
-    /// more), oldest-first and unordered (clamp, but send the wrong events) [default: no bound].
+    /// KIND is clamp (the default), refuse (greater limits or none), too-many (filters that match
+    /// more events), oldest-first or unordered (clamp, but send the wrong events) [default: no
+    /// bound].
     #[arg(long, value_name = "CAP")]
     cap: Vec<Shared<Cap>>,
-    /// With --cap: the limit of a filter that has none.
+    /// With --cap: the limit for filters without a limit.
     #[arg(long, value_name = "EVENTS", requires = "cap")]
     default_limit: Option<usize>,
     /// Maximum subscriptions on a connection.
@@ -32,8 +33,8 @@ pub struct BehaviourArgs {
     /// Refuse filters with a limit of 0.
     #[arg(long)]
     refuse_limit_zero: bool,
-    /// Rate limit of a connection: REQUESTS/SECONDS[:SHARE]; more are refused with CLOSED
-    /// rate-limited. May be repeated.
+    /// Rate limit of a connection: REQUESTS/SECONDS[:SHARE]; further requests are refused with
+    /// CLOSED rate-limited. May be repeated.
     #[arg(long, value_name = "RATE")]
     rate_limit: Vec<Shared<RateLimit>>,
     /// With --rate-limit: count the requests of all connections of a relay together.

@@ -24,7 +24,7 @@ pub struct Args {
     #[arg(long)]
     expect_file: Vec<PathBuf>,
     /// Expect the events of the simulation described by the options below. Use the same options as
-    /// for its relays, with --base and without --stamp.
+    /// for the relays, with --base and without --stamp.
     #[arg(long)]
     expect_sim: bool,
     #[command(flatten)]
@@ -91,7 +91,7 @@ pub async fn run(args: Args, output: Output) -> Result<bool, Failure> {
         checker = checker.expect(genuine.map(|item| item.claims));
     }
     if args.expect_sim {
-        // The simulation is created on a free port only to know its events.
+        // This simulation only supplies the expected events, so any free port will do.
         let sim = args.sim.builder().port(0).start().await?;
         checker = checker.expect(sim.events());
     }
@@ -134,7 +134,7 @@ impl<'a> Run<'a> {
         let cursor = args.url.split(['?', '&']).find_map(|pair| pair.strip_prefix("cursor="));
         let cursor = cursor.and_then(|cursor| cursor.parse().ok()).filter(|_| !args.allow_gaps);
         let checker = if args.allow_gaps { checker.allow_gaps() } else { checker };
-        // Cursor 0 begins with the oldest stored event, which need not be 1.
+        // Cursor 0 begins with the oldest stored event, whose number need not be 1.
         let checker = cursor.filter(|cursor| *cursor > 0).into_iter().fold(checker, Checker::after_cursor);
         Ok(Self {
             args,
@@ -155,7 +155,7 @@ impl<'a> Run<'a> {
         let mut consumer = Consumer::connect_within(&self.args.url, wait).await?;
         if let Some(patience) = duration(self.args.reconnect, "--reconnect")? {
             consumer = consumer.reconnect(patience);
-            // Reconnecting does not count as idle.
+            // Time spent reconnecting does not count as idle.
             self.idle = self.idle.max(patience);
         }
         let mut ticks = interval(PROGRESS_EVERY);
@@ -163,7 +163,7 @@ impl<'a> Run<'a> {
         tokio::pin!(interrupt);
         'deliveries: loop {
             let patience = if self.checker.is_complete() { self.linger } else { self.idle };
-            // This future is kept across ticks, because reconnecting may take several.
+            // This future is kept across ticks, because reconnecting may take several ticks.
             let next = timeout(patience, consumer.next());
             tokio::pin!(next);
             let next = loop {

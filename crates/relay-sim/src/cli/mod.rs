@@ -12,11 +12,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use relay_sim::StartError;
 
-/// Success.
+/// Exit code: success.
 const PASSED: u8 = 0;
-/// Consumption was faulty, or the program failed.
+/// Exit code: consumption was faulty, or the program failed.
 const FAILED: u8 = 1;
-/// The command line is invalid.
+/// Exit code: the command line is invalid.
 const USAGE: u8 = 2;
 
 const EXAMPLES: &str = "\
@@ -56,7 +56,7 @@ pub struct Cli {
     /// Print the summary as one JSON object on standard output.
     #[arg(long, global = true)]
     json: bool,
-    /// No progress lines on standard error.
+    /// Print no progress lines on standard error.
     #[arg(long, short, global = true)]
     quiet: bool,
 }

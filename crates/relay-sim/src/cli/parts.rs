@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use relay_sim::{Cap, Certificate, Information, Negentropy, Order, RateLimit, Reconciling, Who};
 
-/// A behaviour of a share of the relays.
+/// A behaviour, and the share of the relays that show it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shared<T> {
     pub what: T,
@@ -36,7 +36,7 @@ impl<T: Named> FromStr for Shared<T> {
 
 /// A value with a name on the command line, and perhaps a number.
 pub trait Named: Sized {
-    /// The value with this name.
+    /// The value with this name; `None` if the name is unknown or the number does not fit.
     fn named(name: &str, value: Option<usize>) -> Option<Self>;
 }
 
@@ -117,7 +117,7 @@ impl FromStr for ShareAndSecs {
     }
 }
 
-/// A second of one relay with many events.
+/// Many events of one relay with the same date.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Burst {
     pub relay: usize,

@@ -21,7 +21,7 @@ pub struct Args {
     /// Write the relays' URLs to this file, one on each line, when they listen.
     #[arg(long)]
     urls_file: Option<PathBuf>,
-    /// End when everything that reliable relays have to send has been sent.
+    /// End when reliable relays have sent everything.
     #[arg(long)]
     exit_when_sent: bool,
     /// End after this many seconds.

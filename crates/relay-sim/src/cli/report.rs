@@ -11,17 +11,17 @@ use super::{Failure, Output};
 /// The interval between progress lines.
 pub const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
-/// CPU seconds used by this process, where the system reports them (Linux, in hundredths).
+/// CPU seconds used by this process, in steps of 0.01 s; `None` except on Linux.
 pub fn cpu_seconds() -> Option<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The name in brackets may contain anything; user and system time are the 12th and 13th fields
-    // after it.
+    // The process name in brackets may contain anything; user and system time are the 12th and 13th
+    // fields after the bracket.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let (user, system): (f64, f64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
     Some((user + system) / 100.0)
 }
 
-/// Measures the time and CPU of serving.
+/// Measures the time and the CPU time of serving.
 #[derive(Debug)]
 pub struct Meter {
     began: Instant,

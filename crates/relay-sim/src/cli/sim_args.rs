@@ -23,8 +23,8 @@ pub struct SimArgs {
     /// The number of events to generate [default: 1000, or 0 with --file].
     #[arg(long)]
     events: Option<usize>,
-    /// Serve the events of this JSONL file, unchanged; may be repeated. A line is an event or
-    /// {"reason":…,"event":{…}}, which counts as not genuine.
+    /// Serve the events of this JSONL file, unchanged; may be repeated. A line is an event, or
+    /// {"reason":…,"event":{…}} for an event that counts as not genuine.
     #[arg(long)]
     file: Vec<PathBuf>,
     /// The number of authors of the generated events.
@@ -36,11 +36,11 @@ pub struct SimArgs {
     /// Make every event's JSON exactly this many bytes, at least 400 [default: a mix around 600].
     #[arg(long)]
     event_bytes: Option<usize>,
-    /// The base time of generated events, in Unix seconds; set it to get the same ids again
+    /// The base time of generated events, in Unix seconds; a fixed value reproduces the ids
     /// [default: now].
     #[arg(long)]
     base: Option<u64>,
-    /// The seconds before the base time over which stored events are spread.
+    /// The number of seconds before the base time over which stored events are spread.
     #[arg(long, default_value_t = 1800)]
     stored_span: u64,
     /// The number of relays that have each event.
@@ -89,7 +89,8 @@ pub struct SimArgs {
     /// The loopback port; 0 for a free one.
     #[arg(long, default_value_t = 0)]
     port: u16,
-    /// Start live traffic when every relay has a subscription, instead of at the first one.
+    /// Start live traffic when every relay has a subscription, instead of at the first
+    /// subscription.
     #[arg(long)]
     hold: bool,
     #[command(flatten)]

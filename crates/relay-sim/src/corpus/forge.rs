@@ -4,10 +4,10 @@ use wire::VerifiedEvent;
 
 use super::{Item, Origin};
 
-/// What was altered.
+/// The part of a genuine event that a forgery alters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Forgery {
-    /// The same id with different content, so the id is not the hash of the event.
+    /// The same id with different content, so the id is not the event's hash.
     OtherContent,
     /// The same fields with an invalid signature.
     BadSignature,

@@ -15,7 +15,7 @@ pub enum Sizes {
     Exactly(usize),
 }
 
-/// Creates events by number, in any order and on any thread.
+/// Creates numbered events, in any order and on any thread.
 #[derive(Debug)]
 pub struct Generator {
     seed: u64,
@@ -84,7 +84,7 @@ impl Generator {
     /// The event with this number. `sent_us` adds the tag `["sent_us","<Unix microseconds>"]`.
     pub fn event(&self, number: usize, created_at: u64, sent_us: Option<u64>) -> VerifiedEvent {
         let rng = &mut Rng::new(&[self.seed, 0xE7E17, number as u64]);
-        // The lesser of two draws: some authors write much, most write little.
+        // The lesser of two draws, so that some authors write much and most write little.
         let author = rng.below(self.authors.len()).min(rng.below(self.authors.len()));
         let kind = self.kind(rng);
         let mut tags = match self.sizes {

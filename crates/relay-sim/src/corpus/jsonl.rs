@@ -61,7 +61,7 @@ fn item(line: &[u8], file: &Bytes, base: u64, verifier: &mut Verifier) -> Item {
         Ok(labelled) => {
             let event = file.slice_ref(labelled.event.get().as_bytes());
             let item = Item::from_text(event, base, verifier);
-            // The file's label wins: the file may reject an event for a reason outside NIP-01.
+            // The file's label wins, because the event may be rejected for a reason outside NIP-01.
             Item { origin: Origin::Invalid, ..item }
         }
         Err(_) => Item::from_text(file.slice_ref(line), base, verifier),

@@ -1,4 +1,4 @@
-//! The items that relays serve: genuine events, forgeries, and lines of files.
+//! The items that relays serve: genuine events, forgeries, and lines from files.
 //!
 //! An [`Item`] is a text for an `EVENT` frame. Items are created before the start, or when the
 //! first relay serves them ([`Slot`]).
@@ -26,7 +26,7 @@ pub enum Origin {
     Genuine,
     /// An altered event.
     Forged(Forgery),
-    /// A text from a file or a test that does not verify.
+    /// A text that does not verify, from a file or a test.
     Invalid,
 }
 
@@ -35,7 +35,7 @@ pub enum Origin {
 pub struct Item {
     /// The text of the event object.
     pub text: Bytes,
-    /// The values that filters are matched against; for an item that is not genuine, its claims.
+    /// The values that filters match; for an item that is not genuine, the values that it claims.
     pub claims: VerifiedEvent,
     /// Whether the text is genuine.
     pub origin: Origin,
@@ -47,8 +47,8 @@ impl Item {
         Self { text: event.json().clone(), claims: event, origin: Origin::Genuine }
     }
 
-    /// Any text, which is verified to determine whether it is genuine. `created_at` is used for
-    /// matching if the text has none.
+    /// An item with any text; verifies the text to set the origin. Filters use `created_at` if the
+    /// text has no date.
     pub fn from_text(text: Bytes, created_at: u64, verifier: &mut Verifier) -> Self {
         let parsed = UnverifiedEvent::parse(&text).ok();
         if let Some(Ok(event)) = parsed.as_ref().map(|event| verifier.verify(event)) {
@@ -58,7 +58,6 @@ impl Item {
         Self { text, claims, origin: Origin::Invalid }
     }
 
-    /// The id of a genuine event.
     pub fn genuine_id(&self) -> Option<EventId> {
         (self.origin == Origin::Genuine).then(|| self.claims.id())
     }
@@ -80,12 +79,12 @@ fn claims_of(text: &[u8], created_at: u64) -> VerifiedEvent {
         r#"{{"id":"{}","pubkey":"{}","created_at":{},"kind":{kind},"tags":{},"content":"","sig":"{}"}}"#,
         hex("id"),
         hex("pubkey"),
-        // The date of a text with strings that are not Unicode can still be read.
+        // If strings are not Unicode, only the date can be read.
         number("created_at").or_else(|| wire::event::created_at(text)).unwrap_or(created_at),
         serde_json::Value::from_iter(tags),
         "0".repeat(128),
     );
-    // The text above is always canonical. It is used for matching only and is never sent.
+    // This text is always canonical. Only filters use it; it is never sent.
     VerifiedEvent::from_canonical(json.into()).unwrap_or_else(|| nothing(created_at))
 }
 
@@ -93,7 +92,7 @@ fn nothing(created_at: u64) -> VerifiedEvent {
     wire::Signer::from_seed(0).sign(created_at, 1, &[] as &[Vec<String>], "")
 }
 
-/// One item, which may be created later, and when its first copy was written.
+/// One item, perhaps not created yet, and the time at which its first copy was written.
 #[derive(Debug, Default)]
 pub struct Slot {
     item: OnceLock<Item>,

@@ -23,7 +23,7 @@ impl Poison {
     pub const ALL: [Self; 5] = [Self::Kind, Self::Tag, Self::Content, Self::Surrogate, Self::NoTags];
 }
 
-/// Creates the text of such an event. `number` distinguishes events of the same second.
+/// Creates the text of an event with this defect. `number` distinguishes events of the same second.
 pub fn poison(signer: &Signer, poison: Poison, created_at: u64, number: u64) -> Bytes {
     let (mut kind, mut tags) = (1, json!([["n", number.to_string()]]));
     let mut content = r#""poison""#;
@@ -47,9 +47,9 @@ pub fn poison(signer: &Signer, poison: Poison, created_at: u64, number: u64) -> 
     text.into()
 }
 
-/// Creates the text of a genuine event whose content has this many bytes. With `content_first` its
-/// members are in alphabetical order, as some relays write them, so that its date and id come after
-/// the content.
+/// Creates the text of a genuine event whose content has this many bytes. With `content_first`, the
+/// members are in alphabetical order, as some relays write them, so the content precedes date and
+/// id.
 pub fn oversized(signer: &Signer, created_at: u64, content_bytes: usize, content_first: bool) -> Bytes {
     let event = signer.sign(created_at, 1, &[] as &[Vec<String>], &"x".repeat(content_bytes));
     if !content_first {

@@ -1,4 +1,4 @@
-//! Produces the messages of a relay on one connection: stored events, live events, injections, and
+//! Produces a relay's messages on one connection: stored events, live events, injections, and
 //! faults in between.
 
 use std::sync::Arc;
@@ -19,16 +19,15 @@ use crate::relay::{Held, Injected, Relay};
 use crate::stats::Count;
 use crate::world::{World, now_us};
 
-/// The buffer size at which nothing more is added: about a hundred typical frames, for one system
-/// call.
+/// The buffer size at which no more messages are added: about a hundred typical frames, for one
+/// system call.
 const BUFFER_BYTES: usize = 64 << 10;
 
 /// The author of events made by faults.
 const POISONER: u64 = 0x0BAD;
 
 impl Session {
-    /// When the next message is due, provided that nothing can be sent now; `None` if none is
-    /// scheduled.
+    /// When the next message is due, if nothing can be sent now; `None` if no message is scheduled.
     pub fn due(&self) -> Option<Instant> {
         let eose = self.subscriptions.iter().filter_map(|open| open.eose_at).min();
         let waits = !self.subscriptions.is_empty() && self.has_events();
@@ -37,7 +36,7 @@ impl Session {
         eose.into_iter().chain(live).min()
     }
 
-    /// Appends pending messages up to a full buffer, and returns how the connection continues.
+    /// Appends pending messages until the buffer is full, and returns how the connection continues.
     pub fn fill(&mut self) -> AfterWrite {
         let world = Arc::clone(&self.world);
         let Some(relay) = world.relays.get(self.relay) else { return AfterWrite::Drops };
@@ -64,7 +63,7 @@ impl Session {
         then
     }
 
-    /// Sends EOSE, and CLOSED if the subscription ends there.
+    /// Sends EOSE, and CLOSED if the subscription ends at EOSE.
     fn end_stored(&mut self, place: usize) {
         let Some(open) = self.subscriptions.get_mut(place) else { return };
         open.eose_at = None;
@@ -83,7 +82,7 @@ impl Session {
         }
     }
 
-    /// Sends delayed EOSEs.
+    /// Sends the delayed EOSEs that are due.
     fn fill_late_eose(&mut self) {
         let is_due = |open: &Subscription| open.eose_at.is_some_and(|at| at <= Instant::now());
         while let Some(place) = self.subscriptions.iter().position(is_due) {
@@ -190,14 +189,14 @@ impl Session {
                     return then;
                 }
             }
-            // A fault may have closed the subscription; then the next one has taken its index.
+            // If a fault has closed the subscription, the next one has taken its index.
             place += usize::from(self.subscriptions.len() == open);
         }
         AfterWrite::Goes
     }
 
-    /// Sends an event to a subscription, unless a fault prevents it. Even then the event is stored,
-    /// and the client receives it with its next request.
+    /// Sends an event to a subscription, unless a fault intervenes. The event is stored in any
+    /// case, and the client's next request returns it.
     fn send(&mut self, place: usize, item: &Item, number: Option<u32>, now: u64) -> AfterWrite {
         let mut then = AfterWrite::Goes;
         match self.dice.before_frame() {

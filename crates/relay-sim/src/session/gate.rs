@@ -1,4 +1,4 @@
-//! Which requests a relay accepts: NIP-42, rate limits, refusals and limits.
+//! Decides which requests a relay accepts: NIP-42, rate limits, refusals and limits.
 
 use wire::{Filter, RelayMessage, UnverifiedEvent, Verifier};
 
@@ -14,20 +14,20 @@ const AUTH_KIND: u16 = 22_242;
 /// The maximum age of the answer to a challenge, as NIP-42 suggests.
 const AUTH_SECONDS_MAX: u64 = 600;
 
-/// What a client may do.
+/// What a client may do on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Make requests. An answer to a challenge changes nothing.
+    /// Requests are answered. An answer to a challenge changes nothing.
     Open,
-    /// Make requests after proving a key.
+    /// Requests are refused until the client has proved a key.
     Required,
     /// As [`Required`](Self::Required), but the relay does not confirm the key.
     Unconfirmed,
-    /// Make requests, which wait for their answers until it has proved a key.
+    /// Requests are accepted, but wait for their answers until the client has proved a key.
     Held,
-    /// Make requests, but receive no stored or live events before proving a key.
+    /// Requests are answered, but without stored or live events until the client has proved a key.
     Empty,
-    /// Nothing, even after proving a key.
+    /// Requests are refused, even after the client has proved a key.
     Restricted {
         /// Whether the client has proved a key.
         proved: bool,
@@ -44,14 +44,14 @@ pub(super) struct Challenge {
 }
 
 impl Session {
-    /// A NIP-42 challenge for a client that used this host and path.
+    /// Expects an answer to a NIP-42 challenge from a client that used this host and path.
     pub fn expect(&mut self, access: Access, relay: &str) {
         let text = format!("{:016x}", self.dice.rng().bits());
         self.access = access;
         self.challenge = Some(Box::new(Challenge { text, relay: relay.to_lowercase(), sent: false }));
     }
 
-    /// Sends the challenge, if it has not been sent.
+    /// Sends the challenge, unless it has been sent.
     pub fn challenge(&mut self) {
         let unsent = self.challenge.as_deref_mut().filter(|challenge| !challenge.sent);
         let Some(challenge) = unsent else { return };
@@ -87,7 +87,7 @@ impl Session {
         }
     }
 
-    /// Whether the relay examines a request at all.
+    /// Refuses a request over the rate limit or without a required key; does not look at filters.
     pub(super) fn admit(&mut self, relay: &Relay) -> Result<(), Refused> {
         if let Some(refused) = relay.rate_limited(&mut self.window) {
             self.count(Count::RateLimited);
@@ -106,7 +106,7 @@ impl Session {
         }
     }
 
-    /// The questions to answer, if the relay accepts the filters and another subscription.
+    /// The questions to answer, if the relay accepts both the filters and another subscription.
     pub(super) fn questions<'a>(
         &mut self,
         relay: &Relay,
@@ -134,7 +134,8 @@ impl Session {
 }
 
 impl Challenge {
-    /// Checks that the event answers the challenge at this time; returns the reason if not.
+    /// Checks that the event answers the challenge at the time `now`. The error is the reason for
+    /// the relay's rejection.
     fn judge(&self, event: &UnverifiedEvent<'_>, now: u64) -> Result<(), &'static str> {
         let names_us = event.tag_value("relay").is_some_and(|relay| {
             let relay = relay.to_lowercase();

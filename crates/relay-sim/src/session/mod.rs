@@ -1,7 +1,7 @@
 //! The protocol on one connection: the client's messages and the relay's reactions.
 //!
-//! A session writes into a buffer and does not use sockets; [`connection`](crate::connection) moves
-//! the bytes.
+//! A session writes into a buffer and uses no sockets; [`connection`](crate::connection) moves the
+//! bytes.
 
 mod fill;
 mod gate;
@@ -29,18 +29,18 @@ use gate::Challenge;
 
 struct Subscription {
     id: String,
-    /// The text before the event in its frames: `["EVENT","<id>",`.
+    /// The text that precedes the event in an EVENT frame: `["EVENT","<id>",`.
     prefix: Vec<u8>,
     filters: Vec<Filter>,
-    /// The text of EOSE.
+    /// Whether EOSE states that the relay has all or has more events (NIP-67).
     hints: Hints,
     /// Where and why the relay ends the subscription.
     ending: Option<(EndingPlace, String)>,
-    /// When EOSE is sent, if not after the last stored event.
+    /// The time of a delayed EOSE.
     eose_at: Option<Instant>,
     /// Stored events that are still to be sent, in reverse order; `None` after EOSE.
     backlog: Option<Vec<Held>>,
-    /// Entries and injections from here on are live for this subscription.
+    /// Entries and injections from this position on are live for this subscription.
     live_from: Arrived,
 }
 
@@ -50,7 +50,7 @@ impl Subscription {
     }
 }
 
-/// The messages that a relay sends. It receives and counts all messages of the client.
+/// The messages that a relay sends. The relay receives and counts all messages of the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Voice {
     /// All messages.
@@ -59,7 +59,6 @@ pub(crate) enum Voice {
     NoPongs,
     /// All except events.
     NoEvents,
-    /// Nothing.
     Nothing,
 }
 
@@ -71,7 +70,6 @@ pub(crate) enum Eose {
     Next,
     /// This long after the last stored event.
     After(Duration),
-    /// Never.
     Never,
 }
 
@@ -81,23 +79,23 @@ pub(crate) struct Session {
     relay: usize,
     voice: Voice,
     subscriptions: Vec<Subscription>,
-    /// Reconciliations with the ids from NEG-OPEN.
+    /// Reconciliations by the ids of their NEG-OPENs.
     reconciliations: Vec<(String, Reconciliation)>,
-    /// The next entry and the next injection to examine.
+    /// The positions of the next entry and of the next injection to examine.
     planned_at: usize,
     injected_at: usize,
     dice: Dice,
     access: Access,
-    /// REQs that wait until the client has proved a key.
+    /// REQs that wait for the client to prove a key.
     held: Vec<(String, Vec<Filter>)>,
     eose: Eose,
-    /// The NIP-42 challenge, if one was sent.
+    /// The NIP-42 challenge, if the relay uses one.
     challenge: Option<Box<Challenge>>,
     /// The requests that count for the connection's rate limit.
     window: Window,
-    /// The flood that is sent in addition to everything else.
+    /// The flood that the relay sends in addition to all other frames.
     pub flood: Option<Flood>,
-    /// Events that a fault made for this connection.
+    /// The number of events made by faults for this connection.
     made: u64,
     pub out: Vec<u8>,
     pub figures: Figures,
@@ -208,7 +206,7 @@ impl Session {
         }
     }
 
-    /// Handles an EVENT, and responds with whether the relay accepted it.
+    /// Handles an EVENT, and replies whether the relay accepted the event.
     fn take(&mut self, relay: &Relay, event: &str) {
         let (id, judged) = match UnverifiedEvent::parse(event.as_bytes()) {
             Ok(event) => {
@@ -236,7 +234,7 @@ impl Session {
         }
     }
 
-    /// Accepts a REQ, which replaces the subscription with its id.
+    /// Accepts a REQ; it replaces a subscription of the same id.
     fn request(&mut self, relay: &Relay, id: &str, filters: Vec<Filter>) -> Result<(), Refused> {
         self.admit(relay)?;
         if let Some(refused) = relay.refused() {

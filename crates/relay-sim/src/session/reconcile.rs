@@ -10,7 +10,7 @@ use crate::relay::Relay;
 use crate::stats::Count;
 
 impl Session {
-    /// Handles a NEG-OPEN, which replaces the reconciliation with its id.
+    /// Handles a NEG-OPEN, which replaces a reconciliation of the same id.
     pub(super) fn open_reconciliation(&mut self, relay: &Relay, id: String, filter: &Filter, message: &str) {
         self.end_reconciliation(&id);
         match self.reconciliation(relay, filter) {
@@ -26,7 +26,7 @@ impl Session {
         }
     }
 
-    /// Begins a reconciliation over stored events; `None` if there is no response.
+    /// Begins a reconciliation over stored events; `None` if the relay does not respond.
     fn reconciliation(&mut self, relay: &Relay, filter: &Filter) -> Result<Option<Reconciliation>, Refused> {
         match relay.policy.negentropy {
             Negentropy::Absent => return Err(Refused::closed("closed: this relay has no NIP-77")),
@@ -69,14 +69,14 @@ impl Session {
         }
     }
 
-    /// Ends a reconciliation with this reason.
+    /// Ends a reconciliation by NEG-ERR with this reason.
     fn end(&mut self, id: &str, reason: String) {
         self.end_reconciliation(id);
         let message = RelayMessage::NegErr { subscription: id.into(), reason: reason.into() };
         self.say(&message, Count::NegErrors);
     }
 
-    /// Ends a reconciliation, as NEG-CLOSE does.
+    /// Ends a reconciliation at the client's NEG-CLOSE.
     pub(super) fn end_reconciliation(&mut self, id: &str) {
         self.reconciliations.retain(|(open, _)| open != id);
     }

@@ -90,7 +90,7 @@ impl SimBuilder {
         self
     }
 
-    /// The number of relays that share the events. Default 0: only scripted ones.
+    /// The number of relays that share the events. Default 0: only scripted relays.
     pub const fn relays(mut self, relays: usize) -> Self {
         self.relays = relays;
         self
@@ -103,7 +103,7 @@ impl SimBuilder {
         self
     }
 
-    /// The number of generated events. Default 1,000, or 0 if there are files or no relays.
+    /// The number of generated events. Default: 1,000, or 0 if there are files or no relays.
     pub const fn events(mut self, events: usize) -> Self {
         self.events = Some(events);
         self
@@ -135,9 +135,9 @@ impl SimBuilder {
         self
     }
 
-    /// The base time in Unix seconds: stored events are up to
-    /// [`stored_span_secs`](Self::stored_span_secs) older, live ones are dated later, by the time
-    /// until they are sent. Default: now; set it to get the same ids again.
+    /// The base time in Unix seconds. Stored events are up to
+    /// [`stored_span_secs`](Self::stored_span_secs) older; live events are dated when they are due,
+    /// counted from the base time. Default: now. A fixed base time reproduces the ids.
     pub const fn base(mut self, unix_secs: u64) -> Self {
         self.base = Some(unix_secs);
         self
@@ -155,8 +155,8 @@ impl SimBuilder {
         self
     }
 
-    /// The maximum delay of the last copy of a live event after the first, with
-    /// [`Pace::PerSecond`]. Default 0.
+    /// With [`Pace::PerSecond`]: the maximum delay between the first copy of a live event and the
+    /// last. Default 0.
     pub const fn spread_ms(mut self, ms: u64) -> Self {
         self.spread_ms = ms;
         self
@@ -169,22 +169,22 @@ impl SimBuilder {
         self
     }
 
-    /// Postdates this share of the generated events, `0.0..=1.0`, by 1 to `secs_max` seconds, as
-    /// authors whose clocks are ahead do. Default: none.
+    /// Postdates this share of the generated events, `0.0..=1.0`, by 1 to `secs_max` seconds, like
+    /// authors whose clocks are ahead. Default: none.
     pub const fn ahead(mut self, share: f64, secs_max: u64) -> Self {
         self.ahead = Shift { share, secs_max };
         self
     }
 
-    /// Gives only this relay this many additional events from the start, all dated `secs_ago`
-    /// seconds before [`base`](Self::base). They count as [published](crate::Sim::publish), not as
+    /// Gives this relay `events` additional events from the start, all dated `secs_ago` seconds
+    /// before [`base`](Self::base). The events count as [published](crate::Sim::publish), not as
     /// planned.
     pub fn burst_second(mut self, relay: usize, secs_ago: u64, events: usize) -> Self {
         self.bursts.push(Burst { relay, secs_ago, events });
         self
     }
 
-    /// The share of the events that relays have from the start, `0.0..=1.0`. Default 0: all are
+    /// The share of the events, `0.0..=1.0`, that relays have from the start. Default 0: all are
     /// live.
     pub const fn stored(mut self, share: f64) -> Self {
         self.stored = share;
@@ -216,9 +216,9 @@ impl SimBuilder {
         self
     }
 
-    /// The share of the events that are also forged, `0.0..=1.0`. A forged copy comes before the
-    /// genuine one on the event's first relay that forges. Others come before or after it, or from
-    /// relays that do not have the event.
+    /// The share of the events, `0.0..=1.0`, that are also forged. The event's first forging relay
+    /// sends a forged copy before the genuine one. Further forged copies come before or after it,
+    /// or from relays without the event.
     pub const fn forge(mut self, share: f64) -> Self {
         self.forge = share;
         self
@@ -237,7 +237,7 @@ impl SimBuilder {
         self
     }
 
-    /// Adds every kind of garbage, each with this probability before each event frame.
+    /// Adds every kind of garbage. Each has this probability before each event frame.
     pub fn garbage(self, who: &Who, chance: f64) -> Self {
         Garbage::ALL
             .into_iter()

@@ -32,16 +32,16 @@ pub use start::StartError;
 /// The pause between two checks while waiting.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// Relays that run until [`stop`](Self::stop), or until this is dropped.
+/// Relays that run until [`stop`](Self::stop), or until this value is dropped.
 #[derive(Debug)]
 pub struct Sim {
     world: Arc<World>,
     address: SocketAddr,
-    /// The addresses of relays with a separate port.
+    /// The addresses of the separate ports that rules give to some relays.
     doors: Vec<(Door, SocketAddr)>,
     ca_pem: Option<String>,
     servers: Vec<JoinHandle<()>>,
-    /// Positions of planned genuine events; filled when a send time is first requested.
+    /// Positions of planned genuine events. Filled when the first send time is requested.
     places: OnceLock<HashMap<ClaimedId, usize>>,
     published: std::sync::Mutex<Vec<VerifiedEvent>>,
 }
@@ -52,7 +52,7 @@ impl Sim {
         SimBuilder::default()
     }
 
-    /// The address that all relays listen on, except those that a rule places elsewhere.
+    /// The address of all relays, except those to which a rule gives a separate port.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
@@ -62,8 +62,7 @@ impl Sim {
         format!("{}://{}/r/{relay}", self.scheme(), self.address_of(relay))
     }
 
-    /// The URL of one relay with another host, such as `localhost`, or a name that does not
-    /// resolve.
+    /// The URL of one relay with another host, such as `localhost` or a name that does not resolve.
     pub fn url_with_host(&self, relay: usize, host: &str) -> String {
         format!("{}://{host}:{}/r/{relay}", self.scheme(), self.address_of(relay).port())
     }
@@ -113,9 +112,8 @@ impl Sim {
         items.filter(|item| item.genuine_id().is_some()).map(|item| item.claims.clone()).collect()
     }
 
-    /// The genuine events that a relay has now, planned or published, and that match the filter,
-    /// ignoring its limit and the relay's cap: newest first, unless the relay has another
-    /// [`Order`](crate::Order).
+    /// The genuine events, planned or published, that a relay has now and that match the filter,
+    /// newest first or in the relay's [`Order`](crate::Order). No limit or cap applies.
     pub fn holds(&self, relay: usize, filter: &Filter) -> Vec<VerifiedEvent> {
         let Some(relay) = self.world.relays.get(relay) else { return Vec::new() };
         let question = Question::all(filter, usize::MAX);
@@ -124,28 +122,28 @@ impl Sim {
         items.filter(|item| item.genuine_id().is_some()).map(|item| item.claims.clone()).collect()
     }
 
-    /// The events that a relay [holds](Self::holds) with a `created_at` in `since..=until`.
+    /// The events that a relay [holds](Self::holds) and whose `created_at` is in `since..=until`.
     pub fn holds_between(&self, relay: usize, since: u64, until: u64) -> Vec<VerifiedEvent> {
         let mut filter = Filter::new();
         (filter.since, filter.until) = (Some(since), Some(until));
         self.holds(relay, &filter)
     }
 
-    /// The texts from files that are not genuine events.
+    /// All texts that came from files and are not genuine events.
     pub fn invalid(&self) -> Vec<Bytes> {
         let planned = self.world.slots.iter().take(self.world.originals).filter_map(|slot| slot.get());
         planned.filter(|item| item.origin == Origin::Invalid).map(|item| item.text.clone()).collect()
     }
 
-    /// The relays without faults that accept clients and requests. They may forge.
+    /// The relays that have no faults and accept clients and requests. Clean relays may forge.
     pub fn clean_relays(&self) -> Vec<usize> {
         let clean = |relay: &&Relay| relay.faults.is_empty() && !relay.keeps_events();
         let clean = self.world.relays.iter().filter(clean);
         clean.map(|relay| relay.number).collect()
     }
 
-    /// When the first copy of a planned genuine event was written, in Unix microseconds. This is
-    /// the time at which the frame entered its connection's buffer, which is written at once.
+    /// When the first copy of a planned genuine event was written, in Unix microseconds: the time
+    /// at which the frame entered its connection's buffer, which is written at once.
     pub fn first_sent_us(&self, id: &ClaimedId) -> Option<u64> {
         let places = self.places.get_or_init(|| {
             let slots = self.world.slots.iter().take(self.world.originals).enumerate();
@@ -203,8 +201,8 @@ impl Sim {
         self.world.relays.get(relay).map(Relay::requests).unwrap_or_default()
     }
 
-    /// The times of a relay's last ten thousand requests (REQ and NEG-OPEN), in Unix milliseconds,
-    /// oldest first, including refused ones.
+    /// The times of a relay's last ten thousand requests (REQ and NEG-OPEN, also refused ones), in
+    /// Unix milliseconds, oldest first.
     pub fn request_times(&self, relay: usize) -> Vec<u64> {
         self.world.relays.get(relay).map(Relay::request_times).unwrap_or_default()
     }
@@ -220,7 +218,7 @@ impl Sim {
     }
 
     /// The number of TCP connections that are neither WebSockets nor known to be NIP-11 requests:
-    /// clients that are still connecting, or that hang at a relay that never accepts them.
+    /// the client is still connecting, or the relay never accepts it.
     pub fn dialling(&self) -> usize {
         self.world.dialling.now.load(Ordering::Relaxed)
     }
@@ -245,10 +243,10 @@ impl Sim {
         }
     }
 
-    /// Waits until every planned genuine event and all copies on reliable relays have been written.
-    /// It does not wait for relays that may fall silent or refuse.
+    /// Waits until every planned genuine event, and all copies on reliable relays, have been
+    /// written. Does not wait for relays that may fall silent or refuse.
     ///
-    /// It does not return while stored events remain unrequested.
+    /// Does not return while stored events remain unrequested.
     pub async fn wait_sent(&self) {
         self.wait_first_copies().await;
         while !self.is_sent() {
@@ -277,7 +275,7 @@ impl Sim {
     /// Closes all connections with code 1001 and stops listening. Returns the final counts.
     pub async fn stop(mut self) -> Stats {
         self.world.relays.iter().for_each(|relay| relay.control.send_modify(|told| told.stopped = true));
-        // The servers end when their connections have ended; they wait for nothing else.
+        // Gives the connections a moment to send their close frames.
         sleep(LOOK_EVERY).await;
         for server in std::mem::take(&mut self.servers) {
             server.abort();

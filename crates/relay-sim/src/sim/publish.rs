@@ -13,8 +13,8 @@ use crate::sim::Sim;
 use crate::world::World;
 
 impl Sim {
-    /// Gives an event text, genuine or not, to these relays. They store it and send it to matching
-    /// subscriptions.
+    /// Gives an event text, genuine or not, to these relays. The relays store it and send it to
+    /// matching subscriptions.
     pub fn publish(&self, relays: impl IntoIterator<Item = usize>, event: impl Into<Bytes>) {
         let item = Item::from_text(event.into(), self.world.dates.base, &mut Verifier::new());
         if item.origin == Origin::Genuine {
@@ -26,11 +26,11 @@ impl Sim {
         }
     }
 
-    /// Generates one event for each date (Unix seconds), with the authors, kinds and sizes of the
-    /// simulation, and gives each to `copies` of the relays (at most all). Relays store the events
+    /// Generates one event for each date (Unix seconds), with the simulation's authors, kinds and
+    /// sizes, and gives each event to `copies` of the relays (at most all). Relays store the events
     /// and send them to matching subscriptions. Returns the events.
     ///
-    /// Signs on all cores, about 20,000 events a second on each, before it returns.
+    /// Before it returns, signs the events on all cores, about 20,000 a second on each.
     pub fn publish_many(&self, relays: &[usize], copies: usize, created_at: &[u64]) -> Vec<VerifiedEvent> {
         let events = make_more(&self.world, relays, copies, created_at);
         self.published().extend(events.iter().cloned());

@@ -1,6 +1,6 @@
 //! Rules of the description: how relays treat their clients.
 //!
-//! A later rule replaces an earlier one of the same kind for the relays that it names.
+//! For each relay, a later rule replaces an earlier one of the same kind.
 
 use crate::caps::Cap;
 use crate::door::{Certificate, Door};
@@ -18,19 +18,19 @@ impl SimBuilder {
         self
     }
 
-    /// The maximum number of stored events that any relay returns for a filter; short for a
-    /// clamping [`caps`](Self::caps) for all. Default: no bound.
+    /// Caps the stored events in an answer of any relay; short for [`caps`](Self::caps) with all
+    /// relays and [`Cap::clamping`]. Default: no bound.
     pub fn cap(self, events: usize) -> Self {
         self.caps(Who::All, Cap::clamping(events))
     }
 
-    /// Some relays accept TCP connections and never read from them, so neither a TLS handshake nor
-    /// an upgrade begins. They have their own port.
+    /// Makes some relays accept TCP connections and never read from them, so that neither a TLS
+    /// handshake nor an upgrade begins. Deaf relays have their own port.
     pub fn deaf(self, who: Who) -> Self {
         self.rule(who, Rule::Door(Door::Deaf))
     }
 
-    /// Some relays have a certificate that no client should accept, on a separate port. Needs
+    /// Gives some relays a certificate that no client should accept, on a separate port. Needs
     /// [`tls`](Self::tls).
     pub fn certificates(self, who: Who, bad: Certificate) -> Self {
         self.rule(who, Rule::Door(Door::Bad(bad)))
@@ -42,12 +42,12 @@ impl SimBuilder {
         self.rule(who, Rule::Cap(cap))
     }
 
-    /// Limits subscriptions and filters.
+    /// Limits the subscriptions and filters of some relays.
     pub fn limits(self, who: Who, limits: Limits) -> Self {
         self.rule(who, Rule::Limits(limits))
     }
 
-    /// How some relays support NIP-77. Default: they do not, and say so with NEG-ERR.
+    /// How some relays support NIP-77. Default: they refuse NEG-OPEN with NEG-ERR.
     pub fn negentropy(self, who: Who, negentropy: Negentropy) -> Self {
         self.rule(who, Rule::Negentropy(negentropy))
     }
@@ -57,14 +57,14 @@ impl SimBuilder {
         self.rule(who, Rule::Information(information))
     }
 
-    /// Refuses REQs without examining them. [`Sim::refuse`](crate::Sim::refuse) does so at run
-    /// time.
+    /// Refuses REQs at some relays without examining them. [`Sim::refuse`](crate::Sim::refuse) does
+    /// the same at run time.
     pub fn refusals(self, who: Who, refusal: Refusal) -> Self {
         self.rule(who, Rule::Refusal(refusal))
     }
 
-    /// Some relays keep only the newest published event of each address (NIP-01: replaceable and
-    /// addressable kinds). Default: relays keep all.
+    /// Makes some relays keep only the newest published event of each address (NIP-01: replaceable
+    /// and addressable kinds). Default: relays keep all events.
     pub fn replacing(self, who: Who) -> Self {
         self.rule(who, Rule::Replaces)
     }
@@ -74,12 +74,12 @@ impl SimBuilder {
         self.rule(who, Rule::Ending(ending))
     }
 
-    /// Some relays reject valid answers to their NIP-42 challenges.
+    /// Makes some relays reject valid answers to their NIP-42 challenges.
     pub fn doubts(self, who: Who, doubt: Doubt) -> Self {
         self.rule(who, Rule::Doubt(doubt))
     }
 
-    /// Limits the rate of requests.
+    /// Limits the rate of requests at some relays.
     pub fn rate_limits(self, who: Who, limit: RateLimit) -> Self {
         self.rule(who, Rule::RateLimit(limit))
     }

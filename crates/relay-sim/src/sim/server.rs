@@ -1,4 +1,4 @@
-//! Accepts connections, which live as long as the server.
+//! Accepts connections. They end with the server at the latest.
 
 use std::io;
 use std::net::SocketAddr;
@@ -36,7 +36,7 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Accepts clients until it is aborted.
+/// Accepts clients until the task is aborted.
 pub(super) async fn accept(listener: TcpListener, reception: Reception, world: Arc<World>) {
     let mut connections = JoinSet::new();
     loop {
@@ -63,14 +63,15 @@ async fn secure(world: Arc<World>, stream: TcpStream, config: Arc<ServerConfig>)
     }
 }
 
-/// Keeps a connection, without reading from it, until the client gives up.
+/// Keeps a connection until the client closes it, and never reads from it.
 async fn ignore(world: Arc<World>, stream: TcpStream) {
     let _dialling = world.dialling.up();
     while let Ok(ready) = stream.ready(Interest::READABLE).await {
         if ready.is_read_closed() {
             break;
         }
-        // Clears the readiness: the data stays unread, so the next wait would return at once.
+        // Clears the readiness. Otherwise the next wait would return at once, because the data
+        // stays unread.
         _ = stream.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
     }
 }

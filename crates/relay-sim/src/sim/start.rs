@@ -194,8 +194,8 @@ impl SimBuilder {
 
     fn relays_of(&self, plans: Vec<RelayPlan>) -> Vec<Relay> {
         let (sharing, all) = (plans.len(), plans.len() + self.scripted);
-        // A share refers to the unscripted relays, so the scripted ones that follow do not change
-        // the selection.
+        // A share refers to the unscripted relays, so adding scripted relays does not change the
+        // selection.
         let chosen = |who: &Who| match who {
             Who::Share(_) if sharing > 0 => who.of(self.seed, sharing),
             _ => who.of(self.seed, all),
@@ -215,7 +215,7 @@ impl SimBuilder {
     }
 }
 
-/// Gives relays their bursts, and returns the events.
+/// Gives relays their bursts, and returns the events of the bursts.
 fn burst(world: &World, bursts: &[Burst]) -> Vec<VerifiedEvent> {
     let events = bursts.iter().flat_map(|Burst { relay, secs_ago, events }| {
         let second = world.dates.base.saturating_sub(*secs_ago);

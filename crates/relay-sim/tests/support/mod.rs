@@ -14,7 +14,7 @@ use wire::{RelayMessage, UnverifiedEvent};
 
 /// Long enough for every event that a test expects.
 pub const PATIENCE: Duration = Duration::from_secs(20);
-/// Long enough to see that nothing arrives.
+/// Long enough to conclude that nothing arrives.
 pub const MOMENT: Duration = Duration::from_millis(200);
 
 /// A TCP or TLS stream.
@@ -55,7 +55,7 @@ impl Client {
         Ok(Self(socket))
     }
 
-    /// Connects and requests everything with the subscription `s`.
+    /// Connects, and requests all events with the subscription `s`.
     pub async fn subscribe(url: &str) -> Self {
         let mut client = Self::connect(url).await;
         client.say(r#"["REQ","s",{}]"#).await;
@@ -147,7 +147,7 @@ impl Client {
         }
     }
 
-    /// This many messages of any kind.
+    /// The next `count` messages of any kind.
     pub async fn take(&mut self, count: usize) -> Vec<Seen> {
         let mut seen = Vec::new();
         while seen.len() < count {
@@ -156,7 +156,7 @@ impl Client {
         seen
     }
 
-    /// Everything until the connection ends.
+    /// All messages until the connection ends.
     pub async fn rest(&mut self) -> Vec<Seen> {
         let mut seen = Vec::new();
         loop {
@@ -167,7 +167,8 @@ impl Client {
         }
     }
 
-    /// Whether nothing arrives for a moment. It can only err towards "silent".
+    /// Whether nothing arrives for a moment. On a slow machine, a wrong `true` is possible, a wrong
+    /// `false` is not.
     pub async fn is_silent(&mut self) -> bool {
         self.next_or_silence().await.is_none()
     }
@@ -181,7 +182,7 @@ pub fn created_at(event: &str) -> u64 {
     UnverifiedEvent::parse(event.as_bytes()).expect("an event").created_at
 }
 
-/// Requests a relay's NIP-11 document, and reads until the connection ends, this many bytes have
+/// Requests a relay's NIP-11 document, and reads until the connection ends, `bytes` bytes have
 /// arrived, or the time is up.
 pub async fn information(
     sim: &Sim,

@@ -1,5 +1,5 @@
-//! Child process: a simulated relay, and many clients of `/ws` that share its clock and detect
-//! every loss.
+//! Child process: a simulated relay, and many clients of `/ws` that share the relay's clock and
+//! detect every loss.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -20,13 +20,13 @@ use crate::{Fallible, cpu};
 
 /// The maximum number of concurrent handshakes.
 const DIALS: usize = 64;
-/// The time limit for every client to receive everything.
+/// The time limit for all events to reach all clients.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// The maximum length of a message; the gateway sends only small events here.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
 
 /// Commands: `open <clients> <address>` connects clients and responds when all are connected.
-/// `subscribed` responds when the gateway has subscribed. `go` starts the events. It responds with
+/// `subscribed` responds when the gateway has subscribed. `go` starts the events and responds with
 /// the number of clients that received all events, each once and in order; with p50, p99 and the
 /// maximum of the microseconds from the relay's socket to a client; and with the CPU microseconds
 /// of this process.
@@ -64,7 +64,7 @@ pub async fn play(numbers: &[&str]) -> Fallible<()> {
 /// The arrival times at one client, in Unix microseconds.
 pub type Arrivals = Vec<u64>;
 
-/// Connects clients that read this many events each.
+/// Connects clients, each of which reads `events` events.
 async fn open(count: usize, address: &str, events: usize) -> Fallible<JoinSet<Arrivals>> {
     let request = upgrade_request(address, "/ws?cursor=0");
     // All clients begin at the first event, so an event's sequence equals its count.
@@ -72,8 +72,8 @@ async fn open(count: usize, address: &str, events: usize) -> Fallible<JoinSet<Ar
     dial_all(count, address, move |_| request.clone(), events, is_next).await
 }
 
-/// Connects this many clients, each with its own request. Each client reads this many events, and
-/// stops at an event that is not the next one, judged by its sequence and the number of earlier
+/// Connects a client for each request. Each client reads `events` events, or stops at the first
+/// event for which `is_next` is false. The arguments are the sequence and the number of earlier
 /// events.
 pub async fn dial_all(
     count: usize,
@@ -95,7 +95,7 @@ pub async fn dial_all(
     Ok(clients)
 }
 
-/// Returns a client's socket, and the bytes received after the response to the upgrade.
+/// Connects a client. Returns the socket, and the bytes received after the response to the upgrade.
 async fn dial(address: String, request: String) -> std::io::Result<(TcpStream, Vec<u8>)> {
     let mut stream = TcpStream::connect(&address).await?;
     stream.set_nodelay(true)?;
@@ -116,7 +116,7 @@ async fn dial(address: String, request: String) -> std::io::Result<(TcpStream, V
     }
 }
 
-/// Returns the arrival times of the events, up to the first that is missing or out of order.
+/// Returns the arrival times of the events, up to the first event that is missing or out of order.
 async fn read(
     mut stream: TcpStream,
     mut bytes: Vec<u8>,
@@ -180,7 +180,7 @@ async fn receive(
     Ok(format!("{whole} {half} {most} {all}"))
 }
 
-/// Returns the median, the 99th percentile and the maximum.
+/// Returns the median, the 99th percentile and the maximum of the latencies.
 pub fn shares(mut latencies: Vec<u64>) -> [u64; 3] {
     latencies.sort_unstable();
     let share = |share: f64| latencies.get((latencies.len() as f64 * share) as usize).or(latencies.last());

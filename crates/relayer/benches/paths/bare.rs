@@ -25,7 +25,7 @@ use crate::pooled::{Place, tell};
 const DIALS: usize = 256;
 
 thread_local! {
-    /// The buffer that all sockets of a thread read into, so that an idle socket needs none.
+    /// The buffer that all sockets of a thread read into, so that no socket needs its own.
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; 64 << 10]);
 }
 
@@ -86,7 +86,7 @@ where
     Ok(())
 }
 
-/// Reads once, and returns the number of bytes.
+/// Reads once, and returns the number of bytes read.
 async fn read(socket: &mut (impl AsyncRead + Unpin)) -> std::io::Result<usize> {
     poll_fn(|context| {
         SCRATCH.with_borrow_mut(|scratch| {

@@ -1,6 +1,6 @@
-//! A sink that is a million events behind catches up from RocksDB while live events go to a client
-//! of `/ws`. Measures events per second, and the client's latency. On a shared disk, fsync
-//! dominates this latency, so it is also measured without the catch-up and without fsync.
+//! A sink that is a million events behind catches up from RocksDB while a client of `/ws` receives
+//! live events. Measures events per second, and the client's latency. On a shared disk, fsync
+//! dominates the latency, so the bench also measures it without the catch-up and without fsync.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::traffic::Traffic;
 use crate::{Fallible, Outcome, cpu, gateway, stock};
 
 const BEHIND: usize = 1_000_000;
-/// The live events of ten seconds.
+/// Live events for ten seconds.
 const LIVE: Traffic = Traffic { relays: 1, events: 5_000, copies: 1, rate: 500, spread_ms: 0, tls: false };
 
 pub fn run() -> Outcome {
@@ -35,7 +35,7 @@ pub fn run() -> Outcome {
 }
 
 struct Found {
-    /// The time that the sink needed in each round.
+    /// The average time of one catch-up.
     time: Duration,
     /// The median latency from the relay's socket to the client, in milliseconds.
     half: f64,

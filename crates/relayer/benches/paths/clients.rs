@@ -11,11 +11,11 @@ use crate::player::Player;
 use crate::{Outcome, cpu, gateway};
 
 const CLIENTS: usize = 10_000;
-/// The events of half a minute.
+/// Events for half a minute.
 const EVENTS: usize = 600;
 /// Events per second.
 const RATE: usize = 20;
-/// The time that new connections get to settle.
+/// The time for new connections to settle.
 const REST: Duration = Duration::from_secs(2);
 
 pub fn run() -> Outcome {
@@ -23,7 +23,7 @@ pub fn run() -> Outcome {
     runtime.block_on(async {
         let mut audience = Player::start(&["audience", &EVENTS.to_string(), &RATE.to_string()])?;
         let (mut config, folder) = gateway::config([audience.hear()?])?;
-        // One more client is needed to map events to sequences.
+        // One more client maps events to sequences.
         config.output.max_clients = NonZeroUsize::new(CLIENTS + 1).ok_or("no clients")?;
         let gateway = Gateway::start((config, folder)).await?;
         audience.ask("subscribed")?;

@@ -16,7 +16,7 @@ pub fn used_by_thread() -> Duration {
     clock(ClockId::ThreadCPUTime)
 }
 
-/// User and system time of the current threads whose names match.
+/// User and system time of the current threads whose names satisfy `is_meant`.
 pub fn used_by_named(is_meant: impl Fn(&str) -> bool) -> Fallible<Duration> {
     let mut sum = Duration::ZERO;
     for thread in std::fs::read_dir("/proc/self/task")? {

@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 use crate::Fallible;
 use crate::player::told;
 
-/// Builds an upgrade request; its response is read but not checked.
+/// Builds an upgrade request. Callers do not check the response.
 pub fn upgrade_request(address: &str, path: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -14,8 +14,8 @@ pub fn upgrade_request(address: &str, path: &str) -> String {
     )
 }
 
-/// Command `<number> <address> [<path>]`: opens this many sockets, requests an upgrade if a path is
-/// given, and responds when all are open.
+/// Command `<number> <address> [<path>]`: opens this many sockets, requests an upgrade on each if a
+/// path is given, and responds when all are open.
 pub async fn play() -> Fallible<()> {
     loop {
         let line = told().await?;

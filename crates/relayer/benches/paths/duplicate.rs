@@ -1,5 +1,5 @@
-//! The cost of a duplicate: CPU of the gateway compared with a bare loop that only reads the same
-//! frames from its socket.
+//! The cost of a duplicate: the gateway's CPU compared with a bare loop that only reads the same
+//! frames from a socket.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::figures::Figure;
 use crate::{Fallible, Outcome, cpu, gateway, player::Player};
 
 const RELAYS: usize = 20;
-/// Fewer than the hotset's capacity, as if copies arrived soon after their event.
+/// Fewer than the hotset's capacity, as if copies arrived soon after the first.
 const EVENTS: usize = 5_000;
 /// The number of times that each relay sends all events.
 const ROUNDS: usize = 20;
@@ -57,7 +57,7 @@ pub fn run() -> Outcome {
     })
 }
 
-/// Baseline: reads and discards the same frames from the same number of sockets.
+/// Baseline: a loop that reads and discards the same frames from the same number of sockets.
 async fn bare_loop(address: &str) -> Fallible<Duration> {
     let mut sockets = Vec::new();
     for relay in 0..RELAYS {
@@ -77,8 +77,8 @@ async fn bare_loop(address: &str) -> Fallible<Duration> {
     Ok(cpu::used() - before)
 }
 
-/// Serves the frames. The bare loop gets all frames at once and then a close; the gateway gets one
-/// round, and the rest on command.
+/// Serves the frames. The bare loop gets all frames at once, followed by a close. The gateway gets
+/// one round, and the others on command.
 pub async fn play() -> Fallible<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);
@@ -96,8 +96,8 @@ pub async fn play() -> Fallible<()> {
         tokio::spawn(async move {
             let (request, mut socket) = ServerBuilder::new().accept(socket).await?;
             if request.uri().path().starts_with("/gateway") {
-                // Nothing is stored, so all events are live. Until EOSE, events count as part of an
-                // answer, which costs more.
+                // Nothing is stored, so all events are live. Events before EOSE would be part of an
+                // answer and would cost more.
                 socket.next().await.ok_or("nothing was asked")??;
                 socket.send(Message::text(r#"["EOSE","r"]"#)).await?;
             }

@@ -7,7 +7,7 @@ pub struct Figure {
     pub measured: String,
     /// The baseline from the same run, with its unit; empty if the target is absolute.
     pub limit: String,
-    /// The value compared with the target: a ratio, or the figure itself.
+    /// The value that is compared with the target: a ratio, or the measured value itself.
     pub value: f64,
     pub target: Target,
 }
@@ -19,7 +19,7 @@ pub enum Target {
 }
 
 impl Figure {
-    /// CPU time compared with the CPU time of the baseline, both in microseconds.
+    /// A ratio of the CPU time to that of the baseline, both in microseconds.
     pub fn ratio(name: impl Into<String>, measured: f64, limit: f64, at_most: f64) -> Self {
         Self {
             name: name.into(),
@@ -30,7 +30,7 @@ impl Figure {
         }
     }
 
-    /// A count compared with its minimum.
+    /// A ratio of a count to its minimum.
     pub fn count(name: impl Into<String>, measured: f64, limit: f64, at_most: f64) -> Self {
         let (measured_text, limit_text) = (format!("{measured:.0}"), format!("{limit:.0}"));
         Self { measured: measured_text, limit: limit_text, ..Self::ratio(name, measured, limit, at_most) }

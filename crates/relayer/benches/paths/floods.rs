@@ -1,4 +1,4 @@
-//! Floods: CPU of the gateway per byte of frames without events, compared with new events.
+//! Floods: the gateway's CPU per byte of frames that contain no event, compared with new events.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use wire::Signer;
 use crate::figures::Figure;
 use crate::{Fallible, Outcome, cpu, gateway, player::Player};
 
-/// The number of bytes of each kind that a relay sends.
+/// The number of bytes of each kind of data that a relay sends.
 const BYTES: usize = 4 << 20;
 
-/// Frames that are sent repeatedly.
+/// The kinds of data: frames that are sent repeatedly.
 const FLOODS: [(&str, &[u8]); 9] = [
     ("pongs", b"\x8a\0"),
     ("pings", b"\x89\0"),
@@ -47,7 +47,7 @@ pub fn run() -> Outcome {
     })
 }
 
-/// Returns the CPU of a gateway per byte of this kind that a relay sends, in nanoseconds.
+/// Returns the gateway's CPU in nanoseconds per byte of this kind.
 async fn nanos_a_byte(address: &str, name: &str) -> Fallible<f64> {
     let path = name.replace(' ', "-");
     let (mut config, _folder) = gateway::config([format!("ws://{address}/{path}")])?;
@@ -71,7 +71,7 @@ async fn nanos_a_byte(address: &str, name: &str) -> Fallible<f64> {
     Ok(used.as_secs_f64() * 1e9 / bytes.len() as f64)
 }
 
-/// Returns the data of one kind: complete frames, about [`BYTES`].
+/// Returns about [`BYTES`] of one kind of data, in complete frames.
 fn bytes_of(name: &str) -> Vec<u8> {
     if let Some((_, frames)) = FLOODS.iter().find(|(flood, _)| *flood == name) {
         return frames.repeat(BYTES / frames.len());
@@ -105,7 +105,7 @@ fn frames_in(mut bytes: &[u8]) -> u64 {
     frames
 }
 
-/// Sends each client the kind in the path of its URL, as live data.
+/// Sends each client the kind of data that the path of its URL names, as live data.
 pub async fn play() -> Fallible<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);

@@ -1,6 +1,6 @@
-//! One signal at a time to ten thousand followers on `/fanout`. Measures the latency from the
-//! relay's socket to each follower, the CPU compared with a bare encryption, and the latency of
-//! other events from the relay's socket to the log at the same time.
+//! One signal at a time to ten thousand followers on `/fanout`. Measures three things: the latency
+//! from the relay's socket to each follower; the CPU compared with a bare encryption; and, at the
+//! same time, the latency of other events from the relay's socket to the log.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -32,7 +32,7 @@ use crate::player::{Player, told};
 use crate::{Fallible, Outcome, cpu, gateway};
 
 const FOLLOWERS: usize = 10_000;
-/// The number of signals sent alone, and then sent again among other events.
+/// The number of signals that are sent alone. The same number is then sent among other events.
 const SIGNALS: usize = 15;
 /// The pause between two signals.
 const EVERY: Duration = Duration::from_secs(1);
@@ -41,7 +41,7 @@ const OTHERS_RATE: usize = 200;
 const OTHERS: usize = OTHERS_RATE * SIGNALS;
 /// The size of a signal's content in bytes: a trading order with reasons.
 const CONTENT_BYTES: usize = 400;
-/// The time that new connections get to settle.
+/// The time for new connections to settle.
 const REST: Duration = Duration::from_secs(2);
 
 fn bot() -> Signer {
@@ -61,7 +61,8 @@ fn signal(number: usize) -> VerifiedEvent {
 pub fn run() -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        // Two processes are used, so that ten thousand followers do not delay the relay.
+        // The relay and the followers have separate processes, so that ten thousand followers do
+        // not delay the relay.
         let (mut relay, mut crowd) = (Player::start(&["bot"])?, Player::start(&["followers"])?);
         let (mut config, folder) = gateway::config([relay.hear()?])?;
         config.fanout.max_clients = NonZeroUsize::new(FOLLOWERS).ok_or("no followers")?;
@@ -108,8 +109,8 @@ pub fn run() -> Outcome {
     })
 }
 
-/// Returns the microseconds for making each follower's message on this thread, without writing the
-/// message to a socket.
+/// Returns the microseconds that this thread takes to make each follower's message, without writing
+/// it to a socket.
 async fn made_messages(log: &Arc<EventLog>) -> Fallible<f64> {
     const ROUNDS: usize = 5;
     let directory = Arc::new(Directory::default());
@@ -132,7 +133,7 @@ async fn made_messages(log: &Arc<EventLog>) -> Fallible<f64> {
     }
     let chunk = log.reader(Cursor::START).next().await?.ok_or("no events")?;
     let signal = chunk.entries().iter().find(|entry| entry.event.pubkey() == &bot).ok_or("no signal")?;
-    // The first round derives the keys, which happens once for each follower.
+    // The first round also derives the followers' keys, which are then kept.
     let mut micros = 0.0;
     for round in 0..=ROUNDS {
         let before = cpu::used_by_thread();
@@ -159,7 +160,7 @@ fn rows() -> Vec<Change> {
 }
 
 /// Records the commit time of each event, in Unix microseconds, until the log is closed. Uses a
-/// separate thread, so that recording does not wait for the measured work.
+/// separate thread, because the runtime is busy with the measured work.
 fn commits(log: &Arc<EventLog>) -> Result<HashMap<String, u64>, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| error.to_string())?;
     let mut reader = log.reader(Cursor::START);
@@ -201,8 +202,8 @@ fn numbers(answer: &str) -> Fallible<[f64; 4]> {
 }
 
 /// The relay. Commands: `subscribed` responds when the gateway has subscribed. `alone` sends
-/// signals and responds with the time at which each was sent. `beside` also sends other events in
-/// between, and adds their times to the response, after a `|`.
+/// signals and responds with their send times. `beside` sends signals among other events, and its
+/// response adds the other events' times after a `|`.
 pub async fn play_bot() -> Fallible<()> {
     let sim = Sim::builder().relays(1).events(0).copies(1).sizes(Sizes::Exactly(600)).start().await?;
     println!("{}", sim.url(0));
@@ -222,12 +223,12 @@ pub async fn play_bot() -> Fallible<()> {
     }
 }
 
-/// Makes the relay send signals, numbered from `first`. Returns the time at which each was sent.
+/// Makes the relay send signals, numbered from `first`. Returns their send times.
 async fn send_signals(sim: &Sim, first: usize) -> String {
     let mut sent = Vec::new();
     for number in first..first + SIGNALS {
         let signal = signal(number);
-        // The signal is written to the socket at once.
+        // The connection writes the signal to its socket at once.
         sent.push(now_us().to_string());
         sim.publish([0], signal.json().clone());
         sleep(EVERY).await;
@@ -235,9 +236,9 @@ async fn send_signals(sim: &Sim, first: usize) -> String {
     sent.join(" ")
 }
 
-/// The followers. Commands: `open <followers> <address>` connects them and responds when all are
-/// connected. `found <microseconds> …` passes the time at which each signal was sent. It responds
-/// with the number of followers that received all signals, and with p50, p99 and the maximum of the
+/// The followers. Commands: `open <followers> <address>` connects followers and responds when all
+/// are connected. `found <microseconds> …` passes the send time of each signal. The response has
+/// the number of followers that received all signals, and p50, p99 and the maximum of the
 /// microseconds from sending a signal until a follower received it. Then the followers disconnect.
 pub async fn play() -> Fallible<()> {
     let mut followers = JoinSet::new();
@@ -259,7 +260,8 @@ pub async fn play() -> Fallible<()> {
     }
 }
 
-/// Makes the relay send events that are not signals, a few at a time. Returns their ids and times.
+/// Makes the relay send events that are not signals, a few at a time. Returns their ids and send
+/// times.
 async fn send_others(sim: &Sim) -> Vec<String> {
     const AT_ONCE: usize = 4;
     let mut ticks = interval(Duration::from_secs(1) / (OTHERS_RATE / AT_ONCE) as u32);

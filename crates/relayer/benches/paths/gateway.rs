@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::Fallible;
 
-/// Returns a configuration that accepts everything from its relays. The folder is in the build's
+/// Returns a configuration that accepts all events from these relays. The folder is in the build's
 /// output, because the system's temporary folder may be in memory, where fsync costs nothing.
 pub fn config(urls: impl IntoIterator<Item = String>) -> Fallible<(Config, TempDir)> {
     let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR"))?;
@@ -36,7 +36,8 @@ impl Gateway {
         Self::start_with_followers((config, folder), None).await
     }
 
-    /// Starts with a fan-out if `registry` is given, and writes these rows to its registry first.
+    /// Starts a gateway. If `registry` is given, the gateway has a fan-out, whose registry first
+    /// gets these rows.
     pub async fn start_with_followers(
         (mut config, folder): (Config, TempDir),
         registry: Option<Vec<Change>>,
@@ -48,7 +49,7 @@ impl Gateway {
         Ok(Self { running: setup.start().await?, _folder: folder })
     }
 
-    /// Stops the gateway, so that the next one has the machine to itself.
+    /// Stops the gateway, so that later measurements have the machine to themselves.
     pub async fn stop(self) -> Fallible<()> {
         Ok(self.running.drain().await?)
     }
@@ -72,8 +73,8 @@ pub async fn until(is_so: impl Fn() -> bool) {
     }
 }
 
-/// Raises the limit on open files to the maximum: a thousand relays and clients need more than the
-/// usual default. Child processes inherit the limit.
+/// Raises the limit on open files to the maximum, because a thousand relays and clients need more
+/// than the usual default. Child processes inherit the limit.
 pub fn allow_many_sockets() -> Fallible<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)

@@ -1,5 +1,5 @@
-//! Five million ids on disk. Measures the time from a start until events pass, and the look-ups of
-//! known and unknown ids.
+//! Five million ids on disk. Measures the time from the start until the first event passes, and the
+//! look-ups of known and unknown ids.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -75,8 +75,8 @@ fn secs(time: Duration) -> f64 {
     time.as_secs_f64()
 }
 
-/// Looks up [`ASKED`] known ids, spread over all ids, and returns how many are recognised. `offset`
-/// selects other ids.
+/// Looks up [`ASKED`] known ids, spread over all ids, and returns how many are recognised. Each
+/// `offset` selects different ids.
 fn known(dedupe: &Dedupe, offset: u64) -> Fallible<u64> {
     let mut known = 0;
     for number in offset..offset + ASKED {
@@ -98,9 +98,8 @@ fn id(number: u64) -> ClaimedId {
     ClaimedId::from_bytes(bytes)
 }
 
-/// Writes a log whose events have all been trimmed and whose ids are kept, because signing five
-/// million events would take minutes. The rows have the layout of [`keys`], and the options are
-/// those of a real log.
+/// Writes a log whose events are trimmed and whose ids are kept: signing five million events would
+/// take minutes. The rows have the layout of [`keys`], and the options are those of a real log.
 fn fill(config: &Config) -> Fallible<()> {
     let path: &Path = &config.deduplication.rocksdb_path;
     drop(EventLog::open(path, StoreOptions { fsync: true, ..StoreOptions::default() }, 0)?);

@@ -1,4 +1,4 @@
-//! Measures whole paths, each printed with its baseline from the same run: `make bench`.
+//! Measures whole paths and prints each with its baseline from the same run: `make bench`.
 //!
 //! This process contains only the gateway. Relays, clients and readers run in child processes of
 //! the same program, so that the CPU time measured here is the gateway's alone. Figures are CPU
@@ -39,8 +39,8 @@ type Fallible<T> = Result<T, Box<dyn Error>>;
 type Outcome = Fallible<Vec<Figure>>;
 type Path = fn() -> Outcome;
 
-/// The paths. Memory comes first, because it could otherwise reuse memory that other paths have
-/// freed.
+/// The paths. The memory path comes first, because later it could reuse memory that other paths
+/// have freed.
 const PATHS: [(&str, Path); 13] = [
     ("memory", memory::run),
     ("duplicate", duplicate::run),
@@ -72,11 +72,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// The paths that run only if requested by their full names: `cargo bench -p moltrade-relayer
+/// The paths that run only if an argument is their full name: `cargo bench -p moltrade-relayer
 /// --bench paths -- tls-10000`.
 const LONG_PATHS: [(&str, Path); 2] = [("tls-10000", pool::run_tls), ("clients-10000", clients::run)];
 
-/// Runs the paths whose names contain one of the arguments, or all paths if there are no arguments.
+/// Runs the paths whose names contain one of the arguments, or all paths except the long ones if
+/// there are no arguments.
 fn run(arguments: &[String]) -> Fallible<()> {
     gateway::allow_many_sockets()?;
     let mut figures = Vec::new();

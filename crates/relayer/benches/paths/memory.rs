@@ -21,7 +21,8 @@ pub fn run() -> Outcome {
     Ok(vec![Figure::plain("resident, an idle relay connection", each, "KiB", Target::AtMost(12.0))])
 }
 
-/// Returns the KiB of a gateway that runs in its own process, connected to these relays.
+/// Returns the resident KiB of a gateway that runs in a separate process and is connected to these
+/// relays.
 fn resident(urls: &[String]) -> Fallible<f64> {
     let arguments = std::iter::once("idle-gateway").chain(urls.iter().map(String::as_str));
     let mut gateway = Player::start(&arguments.collect::<Vec<_>>())?;

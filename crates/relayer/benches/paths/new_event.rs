@@ -1,4 +1,4 @@
-//! A new event from end to end: CPU of the gateway compared with one bare Schnorr verification of
+//! A new event from end to end: the gateway's CPU compared with one bare Schnorr verification of
 //! the same event.
 
 use moltrade_relayer::event_log::{Cursor, EventLog};
@@ -17,7 +17,7 @@ const TRAFFIC: Traffic =
 const RUNS: usize = 6;
 const TARGET: f64 = 1.35;
 
-/// A run of the path or of a part of the path.
+/// A run of the whole path or of a part.
 struct Run {
     copies: usize,
     client: bool,
@@ -29,13 +29,13 @@ struct Cost {
     gateway: f64,
     /// Parsing the author's key and verifying the event.
     bare: f64,
-    /// Only verifying the event.
+    /// Verifying the event with the author's parsed key.
     bare_known_author: f64,
 }
 
 pub fn run() -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    // We take the minimum of each value, because the speed of a shared machine varies by half from
+    // The minimum of each value counts, because the speed of a shared machine varies by half from
     // one second to the next.
     let (mut gateway, mut bare, mut known_author) = (f64::MAX, f64::MAX, f64::MAX);
     for _ in 0..RUNS {
@@ -85,9 +85,9 @@ async fn measure(run: &Run, events: usize) -> Fallible<Cost> {
     Ok(Cost { gateway: each, bare, bare_known_author })
 }
 
-/// Returns the CPU of only verifying the events of the log, first with the author's key as bytes
-/// and then with the parsed key. Uses as many threads as the gateway has shards, because busy cores
-/// slow each other down.
+/// Returns the CPU of only verifying the log's events: first with each author's key as bytes, then
+/// with the parsed key. Uses as many threads as the gateway has shards, because busy cores slow
+/// each other down.
 async fn verification(log: &Arc<EventLog>, events: usize) -> Fallible<(f64, f64)> {
     let mut signed = Vec::with_capacity(events);
     let mut reader = log.reader(Cursor::START);

@@ -1,4 +1,4 @@
-//! A child process that runs the other end of the gateway's sockets.
+//! Child processes, which run the other end of the gateway's sockets.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -8,7 +8,7 @@ use crate::{
     repair, traffic,
 };
 
-/// The first argument of a child process.
+/// The first argument of every child process.
 pub const ROLE: &str = "play";
 
 /// A child process with a role. Dropping this value ends the process.
@@ -54,7 +54,7 @@ impl Player {
 
 impl Drop for Player {
     fn drop(&mut self) {
-        // The child process may have ended by itself.
+        // Fails harmlessly if the child process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

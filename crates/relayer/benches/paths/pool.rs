@@ -2,7 +2,7 @@
 //! only reads the same frames from the same relays.
 //!
 //! Gateway and loop run alternately in separate processes, with relays that send the same events at
-//! the same rate. The cost of a frame is reported twice: for everything that the gateway does, and
+//! the same rate. The cost of a frame is reported twice: with all of the gateway's threads, and
 //! without the threads that verify and commit new events, because the loop does neither.
 
 use std::time::Duration;
@@ -22,13 +22,13 @@ const TRAFFIC: Traffic =
 /// next, so a single ratio near its target says little.
 const ROUNDS: usize = 2;
 
-/// The time that new connections get to settle.
+/// The time for new connections to settle.
 const REST: Duration = Duration::from_secs(1);
 
-/// The interval of health checks while nothing else happens. The first check comes after at least
-/// half of the interval; after it, each connection has one check per interval.
+/// The interval between health checks on idle connections. A connection's first check comes after
+/// at least half of the interval, later checks once per interval.
 const IDLE_HEALTH_CHECK_SECS: u64 = 15;
-/// The default interval. Under load no check runs, because the load ends before the first one.
+/// The default interval. Under load no check runs, because the load ends before the first check.
 const HEALTH_CHECK_SECS: u64 = 30;
 
 /// Measures the pool without TLS, and with a thousand relays over TLS.
@@ -65,7 +65,7 @@ struct Size {
 /// CPU per frame, in microseconds.
 struct Frame {
     bare: f64,
-    /// The gateway's threads that read sockets.
+    /// The gateway's threads that read the sockets.
     sockets: f64,
     /// All threads of the gateway.
     all: f64,
@@ -113,8 +113,8 @@ fn measure(relays: usize, tls: bool, none_kib: u64) -> Fallible<Size> {
     Ok(Size { name, connected: idle.connected, idle_kib: idle.resident_kib, frame })
 }
 
-/// Returns the cost of a frame in the best of several rounds. All three values come from one round,
-/// so that their ratios are comparable.
+/// Returns the cost of a frame in the best round. All three values come from one round, so that
+/// their ratios are comparable.
 fn load(traffic: Traffic) -> Fallible<Frame> {
     let each = |time| cpu::micros_each(time, traffic.frames());
     let mut quietest: Option<Frame> = None;
@@ -137,7 +137,7 @@ fn load(traffic: Traffic) -> Fallible<Frame> {
     quietest.ok_or_else(|| "no round".into())
 }
 
-/// Returns the cost of reading all frames.
+/// Returns the resources used for reading all frames.
 fn loaded(part: &str, traffic: Traffic) -> Fallible<Used> {
     let mut scene = Scene::start(part, traffic, HEALTH_CHECK_SECS)?;
     let before = scene.measured.used(0)?;
@@ -169,7 +169,7 @@ impl Idle {
     }
 }
 
-/// The relays, and the process that is connected to them.
+/// The relays, and the process that connects to them.
 struct Scene {
     measured: Measured,
     relays: Player,

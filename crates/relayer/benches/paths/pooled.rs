@@ -1,5 +1,5 @@
-//! Child process: the gateway with its pool, or a bare loop, connected to simulated relays. It
-//! accepts a few commands, and reports its cost.
+//! Child process: the gateway with its pool, or a bare loop, connected to simulated relays. The
+//! process reports its cost on command.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::player::{Player, told};
 use crate::traffic::relay_url;
 use crate::{Fallible, cpu, gateway};
 
-/// The simulated relays to connect to.
+/// The relays to connect to, as the child process gets them in an argument.
 #[derive(Debug, Clone)]
 pub struct Place {
     pub relays: usize,
@@ -24,7 +24,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// The argument of the child process.
+    /// Encodes the place as the argument of the child process.
     fn argument(&self) -> String {
         let Self { relays, url, ca_file, health_check_secs } = self;
         format!("{relays} {url} {health_check_secs} {}", ca_file.as_deref().unwrap_or_default())
@@ -52,8 +52,7 @@ impl Place {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Used {
     pub cpu: Duration,
-    /// The part used by Tokio's threads, which read the sockets and do everything except verifying
-    /// and committing.
+    /// The part used by Tokio's threads, which do all work except verifying and committing.
     pub sockets: Duration,
     pub resident_kib: u64,
 }
@@ -82,14 +81,14 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// Starts a gateway, or a `bare` loop, with connections to all relays.
+    /// Starts a gateway, or a `bare` loop, that connects to all relays.
     pub fn start(part: &str, place: &Place) -> Fallible<Self> {
         let mut player = Player::start(&[part, &place.argument()])?;
         let micros = player.hear()?.parse()?;
         Ok(Self { player, connected: Duration::from_micros(micros) })
     }
 
-    /// Returns the resources used once the process has read this many events.
+    /// Waits until the process has read `events` events, and returns the resources used.
     pub fn used(&mut self, events: u64) -> Fallible<Used> {
         let answer = self.player.ask(&events.to_string())?;
         let numbers: Vec<u64> = answer.split(' ').map(str::parse).collect::<Result<_, _>>()?;
@@ -98,8 +97,8 @@ impl Measured {
     }
 }
 
-/// Reports the time to connect, and then, for each requested number of events, the resources used
-/// until that number was read.
+/// Reports the time to connect. Then, for each requested number of events, waits until they are
+/// read and reports the resources used.
 pub async fn tell(connected: Duration, has_read: impl Fn(u64) -> bool) -> Fallible<()> {
     println!("{}", connected.as_micros());
     while let Ok(events) = told().await?.parse() {
@@ -110,7 +109,7 @@ pub async fn tell(connected: Duration, has_read: impl Fn(u64) -> bool) -> Fallib
     Ok(())
 }
 
-/// Runs the gateway with the default configuration, except for its health checks.
+/// Runs the gateway with the default configuration, except for the interval of health checks.
 pub async fn play(place: &str) -> Fallible<()> {
     let place = Place::of(place)?;
     let (mut config, _folder) = gateway::config(place.urls())?;

@@ -10,24 +10,24 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::player::{Player, told};
 use crate::{Fallible, gateway};
 
-/// The time limit for the arrival of sent bytes.
+/// The time limit for sent bytes to arrive.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How a receiver reacts to data.
+/// How a receiver reacts to received data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Behaviour {
-    /// Does nothing.
+    /// Reads and does nothing else.
     Read,
     /// Acknowledges the last complete line of each read.
     Acknowledge,
-    /// Responds to requests.
+    /// Responds to HTTP requests.
     Answer,
 }
 
 impl Behaviour {
     const ALL: [Self; 3] = [Self::Read, Self::Acknowledge, Self::Answer];
 
-    /// The argument of the child process.
+    /// The behaviour as an argument of the child process.
     const fn name(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -51,8 +51,8 @@ impl Receiver {
         Ok(Self { player, address, seen: 0 })
     }
 
-    /// Waits until the receiver has received this many bytes, without request headers, since the
-    /// last call. Fails if it receives more, or if nothing more arrives.
+    /// Waits until the receiver has received `bytes` bytes, without request headers, since the last
+    /// call. Fails if more bytes come, or if they stop coming.
     pub async fn has(&mut self, bytes: u64) -> Fallible<()> {
         let by = Instant::now() + PATIENCE;
         loop {
@@ -69,7 +69,7 @@ impl Receiver {
     }
 }
 
-/// Reports the address, accepts all connections, and responds to any line with the number of
+/// Reports the address, accepts all connections, and responds to each line with the number of
 /// received bytes.
 pub async fn play(behaviour: &str) -> Fallible<()> {
     let behaviour =
@@ -96,7 +96,7 @@ pub async fn play(behaviour: &str) -> Fallible<()> {
     Ok(())
 }
 
-/// Reads a connection until it ends.
+/// Reads a connection until the peer ends it.
 async fn read(mut stream: TcpStream, bytes: &AtomicU64) -> Option<()> {
     let mut buffer = vec![0; 256 << 10];
     loop {
@@ -121,7 +121,7 @@ async fn acknowledge(mut stream: TcpStream, bytes: &AtomicU64) -> Option<()> {
     }
 }
 
-/// Returns the sequence in an envelope.
+/// Returns the sequence of an envelope.
 pub fn seq(envelope: &[u8]) -> Option<u64> {
     let rest = envelope.strip_prefix(br#"{"seq":"#)?;
     let digits = rest.split(|byte| *byte == b',').next()?;

@@ -1,4 +1,4 @@
-//! A registry of 100,000 follows: the time to load it at the start, and the memory of each follow.
+//! A registry of 100,000 follows: the time to load it at startup, and the memory of each follow.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -70,7 +70,7 @@ fn embedded(path: &str) -> Fallible<Embedded> {
 }
 
 /// Opens the registry in a folder, and reports the time and the memory per follow. The store is
-/// opened beforehand and reads everything once, so that its own memory does not count.
+/// opened and read once beforehand, so that the store's own memory does not count.
 pub async fn play(path: &str) -> Fallible<()> {
     let store = Arc::new(embedded(path)?);
     store.load(*gateway().pubkey(), &mut |_| {}).await?;

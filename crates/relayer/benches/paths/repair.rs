@@ -1,5 +1,5 @@
 //! A gap of 100,000 events at a relay that returns at most 500 events per answer. Compares the
-//! number of requests with the minimum, which is one for every 500 events.
+//! number of requests with the minimum of one for every 500 events.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::{Fallible, Outcome, cpu, gateway};
 const EVENTS: usize = 100_000;
 const CAP: usize = 500;
 /// The time over which the events are spread: a busy relay's day. The last second of each answer is
-/// requested again, so a higher density costs requests.
+/// requested again, so denser events would need more requests.
 const SPAN: Duration = Duration::from_secs(86_400);
 
 /// The kinds of relays.
@@ -47,8 +47,8 @@ pub fn run() -> Outcome {
     Ok(figures)
 }
 
-/// Returns time and CPU from the start with an empty log until the relay's events are proven
-/// complete.
+/// Returns the time and the CPU, from a start with an empty log until all of the relay's events are
+/// proven complete.
 async fn repair(url: String) -> Fallible<(Duration, Duration)> {
     let (before, begin) = (cpu::used(), Instant::now());
     let gateway = Gateway::start(gateway::config([url])?).await?;
@@ -60,9 +60,8 @@ async fn repair(url: String) -> Fallible<(Duration, Duration)> {
     Ok(taken)
 }
 
-/// Starts relays that have all events from the beginning. The command is the number of a relay. It
-/// reports the requests for stored events, the NIP-77 steps, and the event frames that the relay
-/// sent.
+/// Starts relays that store all events from the beginning. The command is the number of a relay;
+/// the response has its requests for stored events, NIP-77 steps, and event frames sent.
 pub async fn play() -> Fallible<()> {
     let sim = Sim::builder().relays(WAYS.len()).copies(WAYS.len()).events(EVENTS).stored(1.0);
     let sim = sim.stored_span_secs(SPAN.as_secs()).sizes(Sizes::Exactly(600));

@@ -1,6 +1,6 @@
-//! A log on disk, delivered by each transport to one sink and to eight. Measures events per second,
-//! and the CPU per event compared with a bare loop that sends the same bytes to the same receivers
-//! from memory.
+//! Delivers a log from disk to one sink and to eight, by each transport. Measures events per
+//! second, and the CPU per event compared with a bare loop that sends the same bytes from memory to
+//! the same receivers.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -17,16 +17,16 @@ use crate::receiver::{Behaviour, Receiver};
 use crate::{Fallible, Outcome, cpu, gateway, stock};
 
 const EVENTS: usize = 100_000;
-/// Fewer events, because sending each in its own request takes longer.
+/// The number of events if each has its own request; fewer, because that takes longer.
 const EVENTS_ONE_A_REQUEST: usize = 20_000;
-/// The number of sinks of each transport. A measurement uses one or all of them.
+/// The number of sinks of each transport. A measurement uses one sink or all of them.
 const SINKS: usize = 8;
 /// Events per request.
 const BATCH: usize = 100;
-/// The number of measurements. The minimum is reported, because the speed of a shared machine
+/// The number of measurements, of which the minimum is reported: the speed of a shared machine
 /// varies by half from one second to the next.
 const ROUNDS: usize = 3;
-/// Bytes per write of the bare loop; the gateway collects the same amount.
+/// Bytes per write of the bare loop, as many as the gateway writes at once.
 const PIECE_BYTES: usize = 64 << 10;
 
 struct Way {
@@ -35,7 +35,7 @@ struct Way {
     options: &'static str,
     behaviour: Behaviour,
     events: usize,
-    /// Formats an entry as the bare loop sends it.
+    /// Encodes an entry as the bare loop sends it.
     form: fn(&Entry) -> Vec<u8>,
     /// The CPU target, as a multiple of the bare loop's CPU.
     at_most: f64,
@@ -75,7 +75,7 @@ const WAYS: [Way; 4] = [
     Way {
         name: "HTTP, 100 a request",
         table: "rest",
-        // The wait is needed because otherwise each chunk read from the log ends a batch.
+        // Without the wait, each chunk read from the log would end a batch.
         options: "batch = 100\nbatch_wait_ms = 100",
         behaviour: Behaviour::Answer,
         events: EVENTS,
@@ -118,7 +118,7 @@ pub fn output(tables: &str) -> Fallible<Output> {
     Ok(loaded?.config.output)
 }
 
-/// Reads the log like a sink and discards the events, which is a part of every transport's cost.
+/// Reads the log like a sink and discards the events. Every transport's cost includes this work.
 async fn read(log: &Arc<EventLog>) -> Fallible<()> {
     let mut reader = log.reader(Cursor::START);
     while reader.cursor() < log.head() {
@@ -138,7 +138,8 @@ async fn stored(log: &Arc<EventLog>) -> Fallible<Vec<Entry>> {
     Ok(entries)
 }
 
-/// Delivers all events after a cursor to sinks, and waits until the sinks have them.
+/// Delivers the events between two cursors to all sinks, and waits until the sinks have all of
+/// them.
 pub async fn deliver(sinks: &[Arc<Sink>], after: Cursor, up_to: Cursor) -> Fallible<()> {
     for sink in sinks {
         sink.command(Command::Seek(after)).await.map_err(|_| "the gateway stops")?;
@@ -156,7 +157,7 @@ struct Taken {
 impl Taken {
     const MOST: Self = Self { cpu: Duration::MAX, time: Duration::MAX };
 
-    /// Returns the minimum of each value.
+    /// Returns the minimum of each value in the two costs.
     fn least(self, other: Self) -> Self {
         Self { cpu: self.cpu.min(other.cpu), time: self.time.min(other.time) }
     }
@@ -170,8 +171,8 @@ impl Taken {
 }
 
 impl Way {
-    /// Returns the configuration of the sinks. They start at the head of the log, and deliver the
-    /// earlier events on command.
+    /// Returns the sinks' configuration. Sinks start at the head of the log, and deliver earlier
+    /// events on command.
     fn tables(&self, address: &str) -> String {
         let Self { name, table, options, .. } = self;
         let (name, scheme) = (name.replace([' ', ','], "-"), if *table == "rest" { "http://" } else { "" });
@@ -213,7 +214,7 @@ impl Way {
         Ok(Figure::ratio(format!("{name}, to {count}, an event / bare"), each, bare_each, *at_most))
     }
 
-    /// Returns the pieces that the bare loop writes, each with the size of its request head.
+    /// Returns the pieces that the bare loop writes, each with the size of the request head in it.
     fn pieces(&self, entries: &[Entry], address: &str) -> Vec<(usize, Vec<u8>)> {
         if self.behaviour != Behaviour::Answer {
             let bytes: Vec<u8> = entries.iter().flat_map(self.form).collect();
@@ -237,7 +238,7 @@ impl Way {
     }
 }
 
-/// Sends the pieces to this many connections, with one thread for each.
+/// Sends the pieces to this many connections, with one thread for each connection.
 fn bare(
     behaviour: Behaviour,
     address: &str,
@@ -251,8 +252,8 @@ fn bare(
     })
 }
 
-/// Writes the pieces to a connection, reads the responses, and ends when the receiver has
-/// everything: closing a socket with unread data discards data that the other side has not read.
+/// Writes the pieces to a connection, reads the responses, and closes only when the receiver has
+/// everything: a close with unread responses would discard data in flight.
 fn send(behaviour: Behaviour, mut stream: TcpStream, pieces: &[(usize, Vec<u8>)]) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut answer = [0; 4 << 10];

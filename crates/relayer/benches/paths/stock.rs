@@ -1,8 +1,8 @@
-//! A log that is filled before the start, with events that resemble real ones but are not signed.
+//! Fills a log before the gateway starts, with unsigned events that resemble real ones.
 //!
 //! Signing a million events takes most of a minute, and no code after the shards reads signatures.
-//! Ids, keys, signatures and contents are random here, so that all of them differ and compress no
-//! better than real ones.
+//! Ids, keys, signatures and contents are random, so that they differ and compress no better than
+//! real ones.
 
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -20,14 +20,14 @@ use crate::traffic::EVENT_BYTES;
 
 /// Events per commit.
 const BATCH: usize = 1_000;
-/// The relay of the first copies.
+/// The relay named as the source of all events.
 const RELAY: &str = "wss://relay.example";
 /// The alphabet of contents.
 const LETTERS: &[u8; 64] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 .";
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
-/// Writes this many events to the log of a configuration whose gateway is not started yet, and
-/// waits until RocksDB has sorted them into files.
+/// Writes this many events to the log of a gateway that has not started yet, and waits until
+/// RocksDB has sorted the events into files.
 pub fn fill(config: &Config, events: usize) -> Fallible<()> {
     let begin = Instant::now();
     let path = &config.deduplication.rocksdb_path;
@@ -59,7 +59,7 @@ fn settle(config: &Config) -> Fallible<()> {
     }
     db.wait_for_compact(&WaitForCompactOptions::default())?;
     drop(db);
-    // Data that the system has not written to disk yet would delay the first commits.
+    // Data that is not on disk yet would delay the first commits.
     for file in std::fs::read_dir(path)? {
         std::fs::File::open(file?.path())?.sync_all()?;
     }
@@ -92,8 +92,8 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// Returns a text of this many characters from an alphabet. The alphabet's length is a power of
-    /// two up to 256.
+    /// Returns a text of `length` characters from an alphabet, whose size must be a power of two up
+    /// to 256.
     fn text(&mut self, length: usize, alphabet: &[u8]) -> String {
         let mut text = String::with_capacity(length);
         while text.len() < length {

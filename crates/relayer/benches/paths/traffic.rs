@@ -1,4 +1,4 @@
-//! Child process: simulated relays, and a client of `/ws` that shares their clock.
+//! Child process: simulated relays, and a client of `/ws` that shares the relays' clock.
 
 use std::time::Duration;
 
@@ -26,7 +26,8 @@ pub struct Traffic {
 pub const EVENT_BYTES: usize = 600;
 
 impl Traffic {
-    /// Starts a child process that has these events and waits for `go`.
+    /// Starts a child process that serves this traffic and waits for `go`. Also returns the relays'
+    /// URLs.
     pub fn player(self) -> Fallible<(Player, Vec<String>)> {
         let (spread_ms, tls) = (self.spread_ms as usize, usize::from(self.tls));
         let numbers = [self.relays, self.events, self.copies, self.rate, spread_ms, tls];
@@ -55,9 +56,9 @@ pub fn relay_url(place: &str, relay: usize) -> String {
     format!("{place}/r/{relay}")
 }
 
-/// Commands: `ca <file>` writes the CA certificate of the relays to a file. `subscribed` responds
-/// when all relays have a subscription. `client <url>` connects a client. `go` starts the events
-/// and, when the client has all of them, responds with p50, p99 and the maximum of the microseconds
+/// Commands: `ca <file>` writes the relays' CA certificate to a file. `subscribed` responds when
+/// all relays have a subscription. `client <url>` connects a client. `go` starts the events and, as
+/// soon as the client has all events, responds with p50, p99 and the maximum of the microseconds
 /// from the first copy to the client. `sent` responds when all copies have been sent.
 pub async fn play(numbers: &[&str]) -> Fallible<()> {
     let numbers: Vec<usize> = numbers.iter().map(|number| number.parse()).collect::<Result<_, _>>()?;

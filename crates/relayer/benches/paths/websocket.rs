@@ -14,9 +14,9 @@ use crate::traffic::Traffic;
 use crate::{Fallible, Outcome, cpu, gateway};
 
 const CLIENTS: usize = 1_000;
-/// A rate at which every event causes its own wake-up.
+/// A rate so low that every event wakes the gateway separately.
 const SLOW: Traffic = Traffic { relays: 1, events: 100, copies: 1, rate: 20, spread_ms: 0, tls: false };
-/// Events as fast as possible.
+/// Events that come as fast as possible.
 const BURST: Traffic = Traffic { events: 1_000, rate: 0, ..SLOW };
 
 pub fn run() -> Outcome {
@@ -29,7 +29,7 @@ pub fn run() -> Outcome {
     ])
 }
 
-/// Returns the microseconds per message, for the gateway and for bare writes.
+/// Returns the microseconds per message: those of the gateway, and those of bare writes.
 async fn measure(name: &str, traffic: Traffic) -> Fallible<(f64, f64)> {
     let (mut relay, urls) = traffic.player()?;
     let gateway = Gateway::start(gateway::config(urls)?).await?;

@@ -1,4 +1,4 @@
-//! Attackers on every listening port of the gateway, each from its own address.
+//! Attackers on every listening port of the gateway, each with its own source address.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -16,9 +16,10 @@ use wire::Signer;
 
 use crate::Outcome;
 
-/// Connections to each port that send nothing.
+/// The number of silent connections to each port.
 const IDLE: usize = 150;
-/// Connections to each port that send one byte of their headers a second.
+/// The number of slow connections to each port. A slow connection sends one byte of its headers a
+/// second.
 const SLOW: usize = 20;
 /// The pause between two attempts of one attacker.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -27,7 +28,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// The kind of a NIP-98 token.
 const TOKEN_KIND: u16 = 27_235;
 
-/// Running attackers. Dropping this stops them.
+/// Running attackers. Dropping this value stops them.
 pub struct Attackers {
     counts: Arc<Counts>,
     _tasks: JoinSet<()>,
@@ -61,12 +62,12 @@ impl Attackers {
         Self { counts, _tasks: tasks }
     }
 
-    /// WebSockets with a consumer's name that were accepted for a foreign origin.
+    /// The number of accepted WebSockets with a consumer's name and a foreign origin.
     pub fn take_overs(&self) -> u64 {
         self.counts.take_overs.load(Ordering::Relaxed)
     }
 
-    /// One line of figures.
+    /// The counts as one line of text.
     pub fn figures(&self) -> String {
         let Counts { connections, registrations, upgrades, .. } = &*self.counts;
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -79,7 +80,7 @@ impl Attackers {
     }
 }
 
-/// Connects from an address that only attackers use, numbered by the kind of attack.
+/// Connects from a loopback address that only attackers use; `from` is the kind of attack.
 async fn connect(to: SocketAddr, from: u8, counts: &Counts) -> Outcome<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.bind((Ipv4Addr::new(127, 0, 66, from), 0).into())?;
@@ -123,7 +124,7 @@ async fn garbage(port: SocketAddr, counts: Arc<Counts>) {
     }
 }
 
-/// Tries to take over a consumer like a page of another site.
+/// Tries to take over a consumer, as a page of another site would.
 async fn take_over(port: SocketAddr, counts: Arc<Counts>) {
     let request = format!(
         "GET /ws?consumer=victim&seek=0 HTTP/1.1\r\nHost: {port}\r\nOrigin: https://evil.example\r\nUpgrade: websocket\r\n\
@@ -161,7 +162,8 @@ async fn register(port: SocketAddr, counts: Arc<Counts>) {
     }
 }
 
-/// Sends bytes on a new connection, and returns the beginning of the response, if any.
+/// Sends bytes on a new connection, and returns the beginning of the response; empty if there is
+/// none.
 async fn exchange(port: SocketAddr, from: u8, bytes: &[u8], counts: &Counts) -> Vec<u8> {
     let mut answer = vec![0; 1_024];
     let exchanged = async {
@@ -169,7 +171,7 @@ async fn exchange(port: SocketAddr, from: u8, bytes: &[u8], counts: &Counts) -> 
         stream.write_all(bytes).await?;
         Outcome::Ok(stream.read(&mut answer).await?)
     };
-    // A gateway that is down or closes the connection does not respond.
+    // A gateway that is down, or that closes the connection, sends no response.
     let read = timeout(ANSWER_MAX, exchanged).await.ok().and_then(Result::ok).unwrap_or(0);
     answer.truncate(read);
     answer

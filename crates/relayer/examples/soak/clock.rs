@@ -1,4 +1,4 @@
-//! Steps the gateway's clock: a preloaded library adds an offset.
+//! Steps the gateway's clock by means of a preloaded library, which adds an offset.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -29,16 +29,16 @@ impl Clock {
         Ok(clock)
     }
 
-    /// Steps the clock: it is now this many seconds ahead of the system's.
+    /// Steps the clock, so that it is `secs` seconds ahead of the system's clock.
     pub fn set_offset(&self, secs: i64) -> Outcome<()> {
         use std::io::Write;
-        // Written in place, because the gateway has the file mapped.
+        // The file is overwritten in place, because the gateway has mapped it.
         let mut file =
             std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(&self.offset)?;
         Ok(file.write_all(&secs.to_ne_bytes())?)
     }
 
-    /// The variables that the gateway's environment needs.
+    /// The environment variables that make the gateway use this clock.
     pub fn environment(&self) -> [(&'static str, &Path); 2] {
         [("LD_PRELOAD", &self.shim), ("CLOCK_OFFSET", &self.offset)]
     }

@@ -1,4 +1,4 @@
-//! A small file system in memory that can be filled. Mounting it needs root.
+//! A small file system in memory that a test can fill. Mounting requires root.
 
 use std::fs::File;
 use std::io::Write;
@@ -9,7 +9,7 @@ use anyhow::Context;
 
 use crate::Outcome;
 
-/// A mounted tmpfs. Dropping it unmounts it.
+/// A mounted tmpfs. Dropping this value unmounts the tmpfs.
 pub struct Disk {
     folder: PathBuf,
 }
@@ -30,7 +30,7 @@ impl Disk {
     }
 }
 
-/// Fills the disk that contains the file.
+/// Fills a disk by writing the filler file.
 pub fn fill(filler: &Path) -> Outcome<()> {
     let block = vec![0; 64 << 10];
     let mut file = File::create(filler)?;
@@ -46,7 +46,7 @@ pub fn fill(filler: &Path) -> Outcome<()> {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Unmounts lazily, because the gateway may still be shutting down.
+        // The unmount is lazy, because the gateway may still be shutting down.
         let unmounted = Command::new("umount").arg("-l").arg(&self.folder).status();
         if !unmounted.is_ok_and(|status| status.success()) {
             eprintln!("cannot unmount {}", self.folder.display());

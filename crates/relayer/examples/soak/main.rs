@@ -1,12 +1,12 @@
-//! `make soak`: the built program under all disturbances, for a given time.
+//! `make soak`: runs the built program under all disturbances, for a given time.
 //!
-//! A third of the relays are hostile: they have every fault of the simulator, and most of them also
-//! end subscriptions with CLOSED around EOSE. There are attackers on every port. The program is
-//! killed, its clock is stepped, and the disks of its log output and its data are each full once. A
-//! second program runs undisturbed beside it. The verdict at the end checks what must hold. Exit
-//! status: 0 passed, 1 failed.
+//! A third of the relays are hostile: each has all faults of the simulator, and most also end
+//! subscriptions with CLOSED around EOSE. Attackers connect to every port. The program is killed,
+//! its clock is stepped, and the disks of its log output and of its data are each full once. A
+//! second program runs at the same time without disturbances. At the end, the verdict checks what
+//! must hold. Exit status: 0 passed, 1 failed.
 //!
-//! The disks are small file systems in memory, so this needs root, or `--no-mounts`.
+//! The disks are small file systems in memory, so the soak needs root, or `--no-mounts`.
 
 mod attack;
 mod clock;
@@ -36,26 +36,27 @@ use watch::Watch;
 /// The number of relays; the first third is hostile.
 const RELAYS: usize = 30;
 const HOSTILE: usize = RELAYS / 3;
-/// The number of relays that have each event: more than are hostile, so that at least one is
-/// honest.
+/// The number of relays that have each event. It exceeds the number of hostile relays, so at least
+/// one relay is honest.
 const COPIES: usize = HOSTILE + 2;
-/// The probability of each fault of a hostile relay before an event.
+/// The probability of each fault of a hostile relay before each event.
 const FAULT_CHANCE: f64 = 0.002;
-/// The probability of each fault of a hostile relay for a whole connection.
+/// The probability of each connection-wide fault of a hostile relay at each connection.
 const CONNECTION_FAULT_CHANCE: f64 = 0.05;
 /// The number of subscriptions that a hostile relay ends with CLOSED. The number is small because
-/// most other faults come with events, and an ended subscription gets none.
+/// most other faults come with events, and an ended subscription gets no events.
 const ENDINGS: usize = 5;
-/// Bytes of the data disk for each event, in addition to what the program keeps free.
+/// Bytes of the data disk for each event, in addition to the space that the program keeps free.
 const BYTES_AN_EVENT: u64 = 8_000;
-/// The minimum size of the data disk: write buffers, and what the program keeps free.
+/// The minimum size of the data disk: for write buffers, and for the space that the program keeps
+/// free.
 const DATA_MEBIBYTES: u64 = 1_024;
 const LOG_MEBIBYTES: u64 = 64;
-/// The time limit for honest relays to be live after a disturbance.
+/// The time limit for honest relays to become live after a disturbance.
 const RECOVERY_MAX: Duration = Duration::from_secs(120);
-/// The time limit for everything to arrive after the end.
+/// The time limit for all events to arrive after the end.
 const SETTLING_MAX: Duration = Duration::from_secs(180);
-/// The time after a disturbance in which delayed events arrive.
+/// The time in which delayed events still arrive after a disturbance.
 const AFTERMATH: Duration = Duration::from_secs(2);
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 
@@ -87,7 +88,7 @@ struct Args {
 #[derive(Debug, Clone, Copy)]
 enum Disturbance {
     Kill,
-    /// Sets the clock this many seconds ahead.
+    /// Sets the clock this many seconds ahead of the system's.
     Clock(i64),
     LogDiskFull,
     DataDiskFull,
@@ -148,7 +149,7 @@ fn simulation(args: &Args, events: usize) -> SimBuilder {
 fn hostile_simulation(args: &Args, events: usize) -> SimBuilder {
     let hostile = Who::These((0..HOSTILE).collect());
     let sim = simulation(args, events).relays(RELAYS).copies(COPIES).forge(0.2).forgers(hostile.clone());
-    // Honest relays also carry malformed events of their authors.
+    // Honest relays, too, carry malformed events that their authors signed.
     let honest = Who::These((HOSTILE..RELAYS).collect());
     let sim = [Fault::Poison, Fault::Oversized]
         .into_iter()
@@ -160,7 +161,8 @@ fn hostile_simulation(args: &Args, events: usize) -> SimBuilder {
     })
 }
 
-/// Makes hostile relays end subscriptions, one relay for each combination of position and reason.
+/// Makes hostile relays end subscriptions. Each relay has a different combination of position and
+/// reason.
 fn with_endings(sim: SimBuilder) -> SimBuilder {
     use EndingPlace::{AtFirstEvent, BeforeEose, BehindEose, InsteadOfEose};
     let reasons = ["error: it is over", "rate-limited: one at a time"];
@@ -180,10 +182,10 @@ fn hostile_figures(sim: &Sim) -> Figures {
     })
 }
 
-/// The schedule of disturbances, as shares of the soak's duration.
+/// The schedule of disturbances; each time is a share of the soak's duration.
 fn schedule(args: &Args) -> Vec<(f64, Disturbance)> {
     let kills = (0..args.kills).map(|kill| ((kill as f64 + 0.5) / args.kills as f64, Disturbance::Kill));
-    // With a clock further behind, events would be refused as dated too far ahead
+    // If the clock were further behind, the program would refuse events as dated too far ahead
     // (`max_future_secs`).
     let clock = [(0.2, 3_600), (0.4, -600), (0.6, 0)];
     let clock = clock.map(|(at, secs)| (at, Disturbance::Clock(secs)));
@@ -204,7 +206,7 @@ fn program(args: &Args) -> Outcome<PathBuf> {
     Ok(beside.join("moltrade-relayer"))
 }
 
-/// The disturbed program.
+/// The disturbed program and its environment.
 struct Soak {
     program: Program,
     clock: Clock,
@@ -323,7 +325,7 @@ impl Soak {
                     seen?;
                     self.seen.steps.1 += 1;
                 }
-                return Ok(()); // A step must not delay events, so its time counts.
+                return Ok(()); // A step must not delay events, so the latencies during it count.
             }
             Disturbance::LogDiskFull => self.fill_disk("the log's", 0).await?,
             Disturbance::DataDiskFull => {
@@ -368,7 +370,7 @@ impl Soak {
         timeout(RECOVERY_MAX, waiting).await.context("not all honest relays are live")?
     }
 
-    /// Waits until both clients have everything.
+    /// Waits until the clients of both programs have all events.
     async fn settle(&mut self, watch: &Watch, quiet: &Watch) {
         let settled = timeout(SETTLING_MAX, async {
             while !(watch.is_complete() && quiet.is_complete()) {
@@ -381,13 +383,13 @@ impl Soak {
     }
 }
 
-/// The relays of `/status` and their states.
+/// The relays in `/status`, each with its state.
 fn connections(status: &Value) -> impl Iterator<Item = (&str, &str)> {
     let connections = status.get("connections").and_then(Value::as_array).into_iter().flatten();
     connections.filter_map(|seen| Some((seen.get("url")?.as_str()?, seen.get("status")?.as_str()?)))
 }
 
-/// How often the clock was stepped, as the program says.
+/// The number of clock steps that the program has detected.
 fn steps(status: &Value) -> u64 {
     status.pointer("/clock/steps").and_then(Value::as_u64).unwrap_or(0)
 }

@@ -18,10 +18,10 @@ use crate::Outcome;
 /// The time limit for the program to start, to respond and to stop.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Any key works: the simulated relays accept every client that proves one.
+/// Any key works: the simulated relays accept every client that proves a key.
 const SECRET_KEY: &str = "00000000000000000000000000000000000000000000000000000000000050a4";
 
-/// How to start the program, and its current process. Dropping this kills the process.
+/// How to start the program, and its current process. Dropping this value kills the process.
 pub struct Program {
     /// The main port.
     pub address: SocketAddr,
@@ -34,7 +34,8 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts the program with its data and its log in these folders, and waits until it responds.
+    /// Starts the program with the given folders for its data and its log, and waits until it
+    /// responds.
     pub async fn start(
         path: PathBuf,
         (data, log): (&Path, &Path),
@@ -48,8 +49,8 @@ impl Program {
             ("RELAYER_OUTPUT__WEBSOCKET_PORT", address.port().to_string()),
             ("RELAYER_MONITORING__PROMETHEUS_PORT", metrics.port().to_string()),
             ("RELAYER_RELAY__HEALTH_CHECK_INTERVAL", "5".to_owned()),
-            // Without a key, the program would wait for hours before redialling relays that require
-            // one.
+            // Without a key, the program would wait for hours before it redials relays that require
+            // a key.
             ("RELAYER_RELAY__AUTHENTICATE", "true".to_owned()),
             ("RELAYER_NOSTR__SECRET_KEY", SECRET_KEY.to_owned()),
         ]
@@ -81,14 +82,14 @@ impl Program {
         timeout(PATIENCE, answers).await.context("the gateway does not respond")?
     }
 
-    /// Fails if the process has ended by itself.
+    /// Fails if the process has ended on its own.
     fn check_runs(&self) -> Outcome<()> {
         let ended = self.resident_bytes().is_none();
         anyhow::ensure!(!ended, "the gateway has exited; its log is {}", self.log.display());
         Ok(())
     }
 
-    /// Like `kill -9`.
+    /// Kills the process like `kill -9`.
     pub fn kill(&mut self) -> Outcome<()> {
         if let Some(mut child) = self.child.take() {
             child.kill()?;
@@ -125,7 +126,7 @@ impl Program {
         Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
     }
 
-    /// `/status`.
+    /// The response to `/status`.
     pub async fn status(&self) -> Outcome<Value> {
         let body = get(self.address, "/status").await?;
         Ok(serde_json::from_str(&body)?)
@@ -147,7 +148,7 @@ async fn get(address: SocketAddr, path: &str) -> Outcome<String> {
     Ok(body)
 }
 
-/// Sends a request, and returns head and body of the response.
+/// Sends a request, and returns the response's head and body.
 pub async fn ask(address: SocketAddr, request: &str) -> Outcome<(String, String)> {
     let asked = async {
         let mut socket = TcpStream::connect(address).await?;
@@ -161,7 +162,7 @@ pub async fn ask(address: SocketAddr, request: &str) -> Outcome<(String, String)
     Ok((head.to_owned(), body.to_owned()))
 }
 
-/// A port that is free now; the system assigns others before this one again.
+/// A port that is free now. The system assigns other ports before it assigns this one again.
 fn free_address() -> Outcome<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

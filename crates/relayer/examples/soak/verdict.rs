@@ -1,4 +1,4 @@
-//! The verdict of a soak: what must hold, and the figures.
+//! The verdict of a soak: checks what must hold, and prints the figures.
 
 use std::collections::BTreeSet;
 
@@ -7,23 +7,24 @@ use crate::attack::Attackers;
 use crate::watch::Watch;
 
 /// The permitted growth of memory from the first third to the last, beyond the growth of the quiet
-/// run: this share of the first third's memory, plus [`MEMORY_SLACK_BYTES`]. Both gateways fill the
-/// same caches and write buffers with the same events, which takes longer than ten minutes.
+/// run: this share of the first third's memory, plus [`MEMORY_SLACK_BYTES`]. Both gateways fill
+/// their caches and write buffers with the same events, which takes longer than ten minutes.
 const MEMORY_GROWTH_MAX: f64 = 0.2;
 const MEMORY_SLACK_BYTES: u64 = 16 << 20;
-/// The permitted additional latency compared with the quiet run.
+/// The permitted latency as a multiple of the quiet run's.
 const LATENCY_FACTOR_MAX: u64 = 2;
 
 /// Observations during the soak.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// Resident memory of the gateway: the elapsed share of the soak, from 0 to 1, and bytes.
+    /// Samples of the gateway's resident memory: the elapsed share of the soak, from 0 to 1, and
+    /// bytes.
     pub memory: Vec<(f64, u64)>,
-    /// The same for the quiet gateway.
+    /// Samples of the quiet gateway's resident memory.
     pub quiet_memory: Vec<(f64, u64)>,
     /// Honest relays that were quarantined at some time.
     pub quarantined: BTreeSet<String>,
-    /// Clock steps made, and clock steps reported by the gateway.
+    /// The number of clock steps made, and the number that the gateway reported.
     pub steps: (usize, usize),
     /// Spans in which the gateway was down or blocked on purpose, in Unix microseconds.
     pub disturbed: Vec<(u64, u64)>,
@@ -97,7 +98,7 @@ fn memory(hostile: &[(f64, u64)], quiet: &[(f64, u64)]) -> Finding {
     ("memory", first > 0 && last > 0 && quiet_last > 0 && last <= most, what)
 }
 
-/// The medians of the first and the last third.
+/// The medians of the first third and of the last third.
 fn thirds(samples: &[(f64, u64)]) -> (u64, u64) {
     let median = |from: f64, until: f64| {
         let within = samples.iter().filter(|(at, _)| (from..until).contains(at));

@@ -1,4 +1,4 @@
-//! A client of `/ws` that checks everything that the gateway delivers.
+//! A client of `/ws` that checks all deliveries of the gateway.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::Outcome;
 /// The time limit for reconnecting: longer than any restart takes.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A running client, which reconnects after each kill and resumes with its cursor.
+/// A running client. It reconnects after each kill and resumes with its cursor.
 pub struct Watch {
     seen: Arc<Mutex<Seen>>,
     task: JoinHandle<Outcome<()>>,
@@ -21,7 +21,7 @@ pub struct Watch {
 /// The deliveries so far.
 struct Seen {
     checker: Checker,
-    /// For each event, when a relay first wrote it, and its latency since then, in microseconds.
+    /// For each event, in microseconds: when a relay first wrote it, and the latency since then.
     latencies_us: Vec<(u64, u64)>,
 }
 
@@ -38,7 +38,7 @@ impl Watch {
                     .ok()
                     .and_then(|event| sim.first_sent_us(&event.id));
                 let mut seen = lock(&shared);
-                // Faults are counted for the verdict.
+                // The checker counts the fault for the verdict.
                 let _ = seen.checker.check(&delivery);
                 if let Some(sent_us) = sent_us {
                     seen.latencies_us.push((sent_us, delivery.at_us.saturating_sub(sent_us)));
@@ -65,8 +65,8 @@ impl Watch {
         lock(&self.seen).checker.wrong().iter().take(5).map(ToString::to_string).collect()
     }
 
-    /// The 99th percentile of the latencies of events that were sent outside these spans, in
-    /// microseconds.
+    /// The 99th percentile, in microseconds, of the latencies of events that were sent outside the
+    /// spans in `without`.
     pub fn p99_us(&self, without: &[(u64, u64)]) -> Option<u64> {
         let disturbed =
             |sent_us: u64| without.iter().any(|(from, until)| (*from..=*until).contains(&sent_us));

@@ -1,6 +1,6 @@
-//! Authorization of requests that change something. Read-only requests need none.
+//! Authorizes requests that change something. Read-only requests need no authorization.
 //!
-//! With `[api] admin_token`, the request must carry the token. Without it, only programs on this
+//! If `[api] admin_token` is set, the request must carry the token. Otherwise only programs on this
 //! machine are allowed: the server must be bound to a loopback address, and the request must not
 //! look as if it came through a proxy or from a web page in a local browser.
 
@@ -17,14 +17,14 @@ use crate::config::Secret;
 /// Headers that proxies add, in addition to `X-Forwarded-…`.
 const FORWARDING: &[&str] = &["forwarded", "via", "x-real-ip", "true-client-ip", "cf-connecting-ip"];
 
-/// The authorization rule.
+/// Decides which requests may change something.
 #[derive(Debug)]
 pub(crate) struct Access {
     admin_token: Option<Secret>,
     bound: IpAddr,
 }
 
-/// Why a request is denied, and how to fix it.
+/// Why a request is denied, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Denied {
     #[error(
@@ -94,7 +94,7 @@ impl Access {
     /// Checks whether a request with these headers may change something.
     ///
     /// # Errors
-    /// The reason why it may not.
+    /// The reason why the request is denied.
     pub fn check(&self, headers: &HeaderMap) -> Result<(), Denied> {
         match &self.admin_token {
             Some(token) => carries(headers, token),
@@ -133,13 +133,13 @@ fn is_local(headers: &HeaderMap) -> Result<(), Denied> {
     if let Some(origin) = foreign_origin(headers) {
         return Err(Denied::CrossOrigin(origin));
     }
-    // Otherwise a browser that sends no origin could submit a form to this server.
+    // Requiring JSON refuses the forms that a browser submits without an origin.
     if is_json(headers) { Ok(()) } else { Err(Denied::NotJson) }
 }
 
 /// The origin of the web page that made a request, shortened; `None` for the server's own origin on
-/// a loopback address. Browsers send the origin with every WebSocket handshake and every request
-/// other than plain reads; other programs send none.
+/// a loopback address. Browsers send the origin with every WebSocket handshake and with every
+/// request other than plain reads; other programs send no origin.
 pub(super) fn foreign_origin(headers: &HeaderMap) -> Option<String> {
     let origin = text(headers, &header::ORIGIN)?;
     let host = text(headers, &header::HOST).filter(|host| names_loopback(host));
@@ -179,7 +179,7 @@ mod tests {
     const JSON: (&str, &str) = ("content-type", "application/json");
     const HERE: (&str, &str) = ("host", "127.0.0.1:8080");
 
-    /// Returns the result for these headers, in a few words.
+    /// Sums up the decision about these headers in a few words.
     fn outcome(access: &Access, headers: &[(&str, &str)]) -> &'static str {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
@@ -262,7 +262,7 @@ mod tests {
         for host in ["127.0.0.1", "127.0.0.2:80", "localhost", "LOCALHOST:8080", "[::1]", "[::1]:8080"] {
             assert_eq!(outcome(&access, &[("host", host), JSON]), "admitted", "{host}");
         }
-        // A request without a Host header is local: HTTP/1.1 proxies always send one.
+        // A request without a Host header is local: HTTP/1.1 proxies always send that header.
         assert_eq!(outcome(&access, &[JSON]), "admitted");
         for host in [
             "",

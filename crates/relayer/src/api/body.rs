@@ -28,7 +28,7 @@ pub(super) trait Expected {
     const EXPECTED: &'static str;
 }
 
-/// A parsed body. `T` must deny unknown fields: a silently ignored field could change the meaning
+/// A parsed body. `T` must deny unknown fields: ignoring a field silently could change the meaning
 /// of the request.
 #[derive(Debug)]
 pub(super) struct Body<T>(pub T);
@@ -50,7 +50,7 @@ impl<T: DeserializeOwned + Expected, S: Sync> FromRequest<S> for Body<T> {
 /// When the body is too long or too slow.
 pub(super) async fn whole(body: axum::body::Body) -> Result<Bytes, ApiError> {
     let read = timeout(REQUEST_BODY_MAX, to_bytes(body, BODY_BYTES_MAX)).await;
-    // If the connection ends early, no client is left to receive the error.
+    // If the connection ends early, nobody receives the error.
     let too_slow = |_| {
         let message = format!("the body did not arrive within {} s", REQUEST_BODY_MAX.as_secs());
         ApiError::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", message)
@@ -63,14 +63,14 @@ pub(super) async fn whole(body: axum::body::Body) -> Result<Bytes, ApiError> {
 
 pub(super) fn parse<T: DeserializeOwned + Expected>(body: &[u8]) -> Result<T, ApiError> {
     let bad = |why| bad_body(T::EXPECTED, why);
-    // Serde would also accept an array of the values.
+    // Serde would also accept an array of the fields' values.
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(bad("it is not an object".to_owned()));
     }
     serde_json::from_slice(body).map_err(|error| bad(excerpt(&without_found_value(error.to_string()))))
 }
 
-/// Removes the offending value from serde's message: it may be a secret in the wrong field.
+/// Removes the wrong value from serde's message: the value may be a secret in the wrong field.
 fn without_found_value(error: String) -> String {
     match error.rsplit_once(", expected ") {
         Some((found, expected)) if found.starts_with("invalid ") => format!("expected {expected}"),

@@ -32,7 +32,7 @@ pub(crate) enum ConnectionRefusal {
     AcceptFailed,
 }
 
-/// What took so long that the connection was closed.
+/// What was so slow that the connection was closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Stalled {
@@ -111,7 +111,7 @@ impl Connections {
                     ),
                 };
                 self.refused(reason, &format_args!("{address}: {error}"));
-                // Best effort: the close alone shows the client the refusal.
+                // The answer may fail: the client also learns of the refusal by the close.
                 let _ = answer(stream, error).await;
                 None
             }
@@ -133,7 +133,7 @@ impl Connections {
     }
 }
 
-/// Answers any request, without waiting for the client.
+/// Sends an error as the response without waiting for a request.
 async fn answer(stream: TcpStream, error: ApiError) -> io::Result<()> {
     let response = error.into_response();
     let (head, body) = response.into_parts();
@@ -150,7 +150,7 @@ async fn answer(stream: TcpStream, error: ApiError) -> io::Result<()> {
     text.extend_from_slice(b"\r\n");
     text.extend_from_slice(&body);
     let mut stream = stream.into_std()?;
-    // Unread data would make the system reset the connection and discard the answer.
+    // Data that is not read would make the system reset the connection and discard the answer.
     let _bytes = stream.read(&mut [0; 4096]).unwrap_or_default();
     stream.write_all(&text)
 }

@@ -20,7 +20,7 @@ fn no_such_consumer() -> ApiError {
 /// `GET /api/consumers`: all consumers, by name.
 pub(super) async fn list(State(context): State<Context>) -> Json<Value> {
     let consumers = context.consumers.list();
-    // The head is read last, so that no cursor is above it.
+    // The head is read after the cursors, so that no cursor is above the head.
     let head = context.log.head();
     let shown = consumers.into_iter().map(|(name, row)| {
         // The head of a restored database may be lower than the cursor until the consumer
@@ -36,7 +36,7 @@ pub(super) async fn list(State(context): State<Context>) -> Json<Value> {
     Json(json!({ "head": head, "consumers": shown }))
 }
 
-/// `DELETE /api/consumers/{name}`: deletes the cursor. The next client with the name is a new
+/// `DELETE /api/consumers/{name}`: deletes the cursor. The next client with that name is a new
 /// consumer.
 pub(super) async fn forget(
     State(context): State<Context>,

@@ -34,7 +34,7 @@ struct Inner {
 }
 
 impl Context {
-    /// `registry` contains the metrics of the gateway. The uptime starts now.
+    /// `registry` contains the metrics of the gateway. The reported uptime starts now.
     pub fn new(gateway: &Arc<Parts>, mut registry: Registry, config: &Config, control: Arc<Control>) -> Self {
         let connection_metrics = Arc::new(ConnectionMetrics::register(&mut registry));
         Self(Arc::new(Inner {

@@ -46,7 +46,7 @@ pub(super) async fn page(
     let log = std::sync::Arc::clone(&context.log);
     let limit = query.limit.unwrap_or(PAGE_EVENTS_DEFAULT);
     let page = on_disk(move || log.page(cursor, limit, query.selection.filters())).await?;
-    // Retention may have trimmed the beginning of the page in the meantime.
+    // Retention may have trimmed the beginning of the page during the read.
     check_cursor(&context.log, cursor)?;
     Ok(json(body(&page, &context.log)))
 }
@@ -73,7 +73,7 @@ fn json(body: impl Into<axum::body::Body>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], body.into()).into_response()
 }
 
-/// Runs a blocking read or write of the log on the blocking pool.
+/// Runs `ask`, which reads or writes the log, on the blocking pool.
 pub(super) async fn on_disk<T: Send + 'static>(
     ask: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
 ) -> Result<T, ApiError> {

@@ -15,8 +15,8 @@ pub(super) async fn health() -> Json<Value> {
     Json(json!({ "status": "healthy", "service": env!("CARGO_PKG_NAME") }))
 }
 
-/// `GET /ready`: tells whether events are being accepted. Connections to relays are ignored,
-/// because they depend on the relays.
+/// `GET /ready`: tells whether the gateway accepts events. Relay connections do not count, because
+/// they depend on the relays.
 pub(super) async fn ready(State(context): State<Context>) -> Result<Json<Value>, ApiError> {
     if context.clients.is_draining() {
         return Err(ApiError::unavailable("not_ready", "the gateway is stopping"));

@@ -1,4 +1,4 @@
-//! Metrics for Prometheus, and as JSON for people and scripts.
+//! Serves metrics in the format of Prometheus, and as JSON for people and scripts.
 
 use axum::Json;
 use axum::extract::State;
@@ -43,8 +43,8 @@ pub(super) async fn summary(State(context): State<Context>) -> Json<Value> {
     }))
 }
 
-/// `GET /api/metrics/memory`: the resident memory by use. The parts and `unaccounted_bytes` add up to
-/// `resident_bytes`.
+/// `GET /api/metrics/memory`: the resident memory by purpose. The parts and `unaccounted_bytes` add
+/// up to `resident_bytes`.
 pub(super) async fn memory_usage(State(context): State<Context>) -> Json<Value> {
     let memory = context.memory();
     let bytes = |part: MemoryPart| memory.parts[part];

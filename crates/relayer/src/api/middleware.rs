@@ -39,8 +39,8 @@ pub(super) async fn complete(request: Request, next: Next) -> Result<Response, A
     run_to_completion(next.run(request)).await
 }
 
-/// Runs a change in its own task. When the client disconnects, the server drops only the future
-/// that waits for the task, so the change is completed.
+/// Runs a change in its own task. If the client disconnects, the server drops only the future that
+/// waits for this task, so the change is completed.
 async fn run_to_completion(
     change: impl Future<Output = Response> + Send + 'static,
 ) -> Result<Response, ApiError> {
@@ -80,7 +80,7 @@ pub(super) async fn name_log(State(context): State<Context>, mut response: Respo
 
 /// Answers a request whose handler panics. The panic hook logs and counts the panic.
 pub(super) async fn answer_panics(request: Request, next: Next) -> Result<Response, ApiError> {
-    // This is unwind-safe: shared state is behind locks that a panic does not poison.
+    // Handlers are unwind-safe: shared state is behind locks that a panic does not poison.
     AssertUnwindSafe(next.run(request)).catch_unwind().await.map_err(|_| {
         let message = "a bug in the gateway made this request fail; the gateway's log says where \
                        (panics_total counts them)";

@@ -2,9 +2,9 @@
 //!
 //! Requests are hostile input: `query` and `body` parse them strictly and within bounds, and every
 //! failure is answered with the same [`error`] type. Routes that change something require
-//! authorization: `auth` has the rules, `middleware` applies them. Each subject has a file of
-//! handlers, such as `health`, `relays` or `operations`. [`serve`] sets up sockets, and
-//! [`connections`] limits their number.
+//! authorization: `auth` has the rules, `middleware` applies them. The handlers of each subject are
+//! in one module, such as `health`, `relays` or `operations`. [`serve`] sets up sockets, and
+//! [`connections`] limits the number of connections.
 
 mod auth;
 mod body;

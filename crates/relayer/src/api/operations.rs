@@ -1,5 +1,5 @@
-//! Operator commands to the running gateway: reload the configuration, make a checkpoint for a
-//! backup, confirm the clock.
+//! Commands of the operator to the running gateway: reload the configuration, make a checkpoint for
+//! a backup, confirm the clock.
 
 use std::sync::Arc;
 
@@ -47,8 +47,8 @@ fn problem(problem: &Problem) -> Value {
     shown
 }
 
-/// `POST /api/backup`: makes a checkpoint inside the data folder, which replaces the previous one.
-/// The request contains no path, so a caller cannot choose where the gateway writes.
+/// `POST /api/backup`: makes a checkpoint inside the data folder and deletes the previous
+/// checkpoint. The request contains no path, so a caller cannot choose where the gateway writes.
 pub(super) async fn back_up(State(context): State<Context>) -> Result<Json<Value>, ApiError> {
     context.reserve.check(0)?;
     let log = Arc::clone(&context.log);

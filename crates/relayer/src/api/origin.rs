@@ -13,8 +13,8 @@ pub(crate) struct WebSocketOptions {
     pub(crate) is_enabled: bool,
     /// When a slow or silent client is disconnected.
     pub patience: Patience,
-    /// The origins whose pages may connect. If the list is empty, any page may read, and none may
-    /// change the cursor of a consumer.
+    /// The origins whose pages may connect. If the list is empty, any page may read, and no page
+    /// may change the cursor of a consumer.
     pub allowed_origins: Vec<WebOrigin>,
 }
 
@@ -29,8 +29,8 @@ impl From<&Output> for WebSocketOptions {
 }
 
 impl WebSocketOptions {
-    /// Whether the web page that makes a request may read. Browsers send the page's origin; other
-    /// programs could send any origin.
+    /// Whether the web page that makes a request may read events. Browsers send the page's true
+    /// origin; other programs can send any origin.
     pub(super) fn allows(&self, headers: &HeaderMap) -> bool {
         let allowed =
             |origin: &[u8]| self.allowed_origins.iter().any(|allowed| allowed.as_str().as_bytes() == origin);
@@ -38,8 +38,8 @@ impl WebSocketOptions {
             || headers.get_all(header::ORIGIN).iter().all(|origin| allowed(origin.as_bytes()))
     }
 
-    /// Whether a request that is [allowed](Self::allows) may also change something. Without a list,
-    /// only pages with our own origin may.
+    /// Whether a request that is [allowed](Self::allows) may also change something. If the list of
+    /// origins is empty, only pages with our own origin may.
     pub(super) fn allows_change(&self, headers: &HeaderMap) -> Result<(), ApiError> {
         match foreign_origin(headers) {
             Some(origin) if self.allowed_origins.is_empty() => Err(ApiError::new(

@@ -1,5 +1,5 @@
-//! Parses query strings: which events, from which cursor, and in which format. Parsing is strict,
-//! because a silently ignored parameter would lose or repeat events.
+//! Parses query strings, which select events, a cursor and a format. Parsing is strict, because
+//! ignoring a parameter silently would lose or repeat events.
 //!
 //! The length is bounded: the server answers 414 to a URI longer than 65,534 bytes (`http::Uri`).
 
@@ -134,7 +134,8 @@ impl Query {
         Ok(read)
     }
 
-    /// Returns where the consumer starts. `head` is the head of the log when the client connected.
+    /// Returns where the consumer starts. `head` is the head of the log at the time of the
+    /// connection.
     pub(crate) fn start_position(&self, head: Cursor) -> StartPosition {
         match (self.seek, self.cursor) {
             (Some(cursor), _) => StartPosition::Seek(cursor),
@@ -176,8 +177,8 @@ pub(crate) fn check_cursor(log: &EventLog, cursor: Cursor) -> Result<(), ApiErro
     Ok(log.check_cursor(cursor)?)
 }
 
-/// Parses `SEQ` or `LOG:SEQ`. The latter is refused if the log has changed, because `SEQ` then
-/// means another event.
+/// Parses `SEQ` or `LOG:SEQ`. `LOG:SEQ` is refused if `LOG` is another log, because `SEQ` is
+/// another event there.
 fn cursor(name: &'static str, code: &'static str, value: &str, log: LogId) -> Result<Cursor, QueryError> {
     let expected = "a sequence number, the last that you handled, or 0 for all that is kept; with the log's identity \
                     before it, LOG:SEQ, it is refused if this is another log";
@@ -242,8 +243,8 @@ fn whole_number(value: &str) -> Option<u64> {
     value.bytes().all(|byte| byte.is_ascii_digit()).then(|| value.parse().ok()).flatten()
 }
 
-/// Percent-decodes like HTML forms, with `+` for a space. Unlike the usual libraries, it refuses
-/// invalid UTF-8 instead of replacing it.
+/// Percent-decodes like HTML forms, with `+` for a space. Returns `None` for invalid UTF-8, which
+/// the usual libraries would replace.
 fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();

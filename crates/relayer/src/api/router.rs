@@ -44,7 +44,8 @@ pub fn router(context: Context) -> Router {
         .route("/api/clock/confirm", post(operations::confirm_clock))
         .route("/api/backup", post(operations::back_up))
         .route_layer(from_fn_with_state(context.clone(), middleware::authorize));
-    // On these routes, the caller proves its identity, which determines what it may do.
+    // On these routes, the caller proves its identity. The identity determines what the caller may
+    // do.
     let proving = Router::new()
         .route("/api/bots", get(fanout::bots::list))
         .route("/api/bots/register", post(fanout::bots::register))
@@ -57,7 +58,7 @@ pub fn router(context: Context) -> Router {
     finished(reading.merge(changing).merge(proving), context)
 }
 
-/// The routes of `[monitoring] prometheus_port`: only `/metrics`.
+/// The routes of the port `[monitoring] prometheus_port`: only `/metrics`.
 pub(crate) fn metrics_router(context: Context) -> Router {
     finished(Router::new().route("/metrics", get(metrics::prometheus)), context)
 }

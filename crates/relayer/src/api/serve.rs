@@ -1,5 +1,5 @@
-//! Listens, accepts and serves HTTP connections. Sockets send small messages at once and have small
-//! buffers, so that slow receivers are noticed. A client that sends or reads nothing is
+//! Listens, accepts and serves HTTP connections. Sockets send small messages at once. Their buffers
+//! are small, so that the server notices slow receivers. A client that sends or reads nothing is
 //! disconnected.
 
 use std::io::{self, IoSlice};
@@ -41,7 +41,7 @@ pub struct Peer {
 /// When the port is in use or not permitted.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A restart then does not wait for old connections to leave TIME_WAIT.
+    // With this option, a restart does not wait for old connections to leave TIME_WAIT.
     socket.set_reuseaddr(true)?;
     // Accepted connections inherit the buffer size.
     socket.set_send_buffer_size(CLIENT_SEND_BUFFER_BYTES)?;
@@ -49,8 +49,8 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(CONNECTIONS_WAITING_MAX)
 }
 
-/// Serves a port until the future is dropped. Errors of `accept` are temporary, such as a client
-/// that disconnected or a lack of descriptors, so they do not end the loop.
+/// Serves a port until the future is dropped. Errors of `accept` do not end the loop, because they
+/// are temporary: a client disconnected, or descriptors are used up.
 pub async fn serve(listener: TcpListener, router: Router, connections: Connections) {
     loop {
         match listener.accept().await {
@@ -69,7 +69,8 @@ pub async fn serve(listener: TcpListener, router: Router, connections: Connectio
 
 /// Serves a connection until it is closed or upgraded, and then frees its slot.
 async fn connection(stream: TcpStream, slot: Client, router: Router, metrics: Arc<ConnectionMetrics>) {
-    // Otherwise a small message would wait for the acknowledgement of the previous one.
+    // Without this option, a small message would wait for the acknowledgement of the previous
+    // message.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY for a client");
     }
@@ -106,7 +107,7 @@ async fn connection(stream: TcpStream, slot: Client, router: Router, metrics: Ar
     drop(slot);
 }
 
-/// A connection that counts the bytes that its socket accepts.
+/// A client's socket that counts the bytes it accepts.
 struct Socket {
     stream: TcpStream,
     taken: Taken,

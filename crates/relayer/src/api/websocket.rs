@@ -68,7 +68,8 @@ pub(super) async fn upgrade(
         }
         return Err(counted(&context, refusal));
     }
-    // The cursor in the URL is ignored for a known consumer.
+    // With `consumer`, the cursor is not checked, because a known consumer ignores the cursor in
+    // the URL.
     if let Some(cursor) = query.cursor.filter(|_| query.consumer.is_none()) {
         check_cursor(&context.log, cursor)?;
     }
@@ -94,7 +95,7 @@ pub(super) async fn upgrade(
     Ok(bounded(upgrade).on_upgrade(|socket| task.run(socket, client)))
 }
 
-/// Limits the memory of a connection.
+/// Limits the memory that a connection may use.
 pub(super) fn bounded(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
     upgrade
         .read_buffer_size(CLIENT_READ_BYTES)
@@ -104,14 +105,14 @@ pub(super) fn bounded(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
         .max_frame_size(CLIENT_MESSAGE_BYTES_MAX)
 }
 
-/// Returns the lease of the consumer, once its previous connection has ended.
+/// Waits until the consumer's previous connection has ended, and returns the consumer's lease.
 async fn lease(context: &Context, query: &Query) -> Result<Option<Lease>, ApiError> {
     let Some(name) = &query.consumer else { return Ok(None) };
     Ok(Some(context.consumers.acquire(name.as_str(), query.start_position(context.log.head()), None).await?))
 }
 
-/// Counts a client whose valid request is refused, by error code. Refusals while the gateway stops
-/// are not counted.
+/// Counts a refusal of a valid request by its error code. Refusals while the gateway stops are not
+/// counted.
 fn counted(context: &Context, refusal: ApiError) -> ApiError {
     if let Some(reason) = label_value::<ClientRefusal>(refusal.code()) {
         context.metrics.websocket.refused[reason].inc();

@@ -23,7 +23,7 @@ use crate::event_log::free_space::{FreeSpace, NoRoom, Reserve};
 use crate::event_log::{EventLog, OpenError};
 use transfer::{Moved, transfer};
 
-/// These commands do not need events in memory.
+/// These commands need no events in memory.
 const TAIL_BYTES: usize = 0;
 
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +66,7 @@ pub enum CommandError {
          listens on (RELAYER_OUTPUT__WEBSOCKET_PORT), or stop it"
     )]
     PortUnknown(PathBuf),
-    /// The gateway that has opened the log made no checkpoint.
+    /// The log is open in a gateway that made no checkpoint.
     #[error(
         "{path} is open in another process, and the gateway at {address} did not make a checkpoint of it: {why}"
     )]
@@ -82,7 +82,7 @@ pub enum CommandError {
 /// the operator.
 ///
 /// # Errors
-/// When the backup fails; then the folder is unchanged.
+/// When the backup fails. The folder is unchanged then.
 pub async fn backup(config: &Config, folder: &Path) -> Result<String, CommandError> {
     let path = absolute(&config.deduplication.rocksdb_path)?;
     let folder = absolute(folder)?;
@@ -94,7 +94,7 @@ pub async fn backup(config: &Config, folder: &Path) -> Result<String, CommandErr
         return Err(CommandError::Occupied(folder));
     }
     let options = config.storage.store_options();
-    // The log stays open until its files are copied, because a gateway that starts would delete the
+    // The log stays open until its files are copied: otherwise a gateway could start and delete the
     // staging folder.
     let (_log, source, description) = match EventLog::open(&path, options, TAIL_BYTES) {
         Ok(log) => {
@@ -119,7 +119,8 @@ pub async fn backup(config: &Config, folder: &Path) -> Result<String, CommandErr
     Ok(format!("backed up the log {log} up to event {head} into {}: {moved}{left}", folder.display()))
 }
 
-/// Copies a checkpoint to the backup folder, which becomes visible only when it is complete.
+/// Copies a checkpoint to the backup folder. The copy gets the folder's name only when it is
+/// complete.
 fn copy_out(
     config: &Config,
     description: &Description,
@@ -147,8 +148,8 @@ fn copy_out(
     copied
 }
 
-/// Gives the configured log a new identity. Returns a message for the operator. No gateway may be
-/// running.
+/// Gives the configured log a new identity. No gateway may be running. Returns a message for the
+/// operator.
 ///
 /// # Errors
 /// When the log cannot be opened or written.
@@ -162,7 +163,7 @@ pub fn new_log_id(config: &Config) -> Result<String, CommandError> {
     ))
 }
 
-/// Fails if there is no log. Without this check, opening would create an empty one.
+/// Fails if there is no log. Without this check, opening would create an empty log.
 fn require_log(path: &Path) -> Result<(), CommandError> {
     let exists = |name| path.join(name).try_exists().map_err(BackupError::file(path));
     match exists("CURRENT")? || exists(RESTORE_UNFINISHED)? {
@@ -195,7 +196,8 @@ fn is_empty(folder: &Path) -> Result<bool, BackupError> {
     }
 }
 
-/// Deletes the folder of an earlier attempt. Fails if the folder contains other files.
+/// Deletes the folder of an earlier attempt. Fails if the folder contains files that are not from a
+/// backup.
 fn clear(folder: &Path) -> Result<(), CommandError> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

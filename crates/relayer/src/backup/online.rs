@@ -1,6 +1,6 @@
 //! Asks the gateway that has opened the log for a checkpoint. The gateway makes the checkpoint
-//! inside its data folder, and this process copies it to the backup folder with its own user's
-//! rights. The API never writes to a path from a request.
+//! inside the data folder, and this process copies the files to the backup folder with the rights
+//! of its user. The API never writes to a path from a request.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -35,8 +35,8 @@ pub(super) async fn checkpoint(
         Ok(made) => made,
         Err(why) => return Err(CommandError::Refused { path, address, why }),
     };
-    // The folder in the response is ignored: another process may listen on the port, and it must
-    // not choose what we copy.
+    // The folder in the response is only compared: another process may listen on the port, and that
+    // process must not choose what we copy.
     let folder = path.join(STAGING).join("backup");
     let description = match is_same(&folder, &made.folder).then(|| Description::read(&folder)) {
         Some(read) => read?,

@@ -1,9 +1,9 @@
 //! Replaces the log with a backup.
 //!
 //! The backup is first copied to a staging folder inside the data folder and opened there, so a
-//! damaged backup changes nothing. Then its files replace those of the log under a
-//! [marker](RESTORE_UNFINISHED): while the marker exists, no gateway starts, and only another
-//! restore can complete the replacement.
+//! damaged backup changes nothing. Then the staged files replace the files of the log. A
+//! [marker](RESTORE_UNFINISHED) exists during this replacement: no gateway starts then, and only
+//! another restore can complete the replacement.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -22,8 +22,8 @@ use crate::event_log::backup::{
 };
 use crate::event_log::{EventLog, OpenError, keys};
 
-/// Restores a backup to the configured data folder. Returns a message for the operator. No gateway
-/// may be running. With `replace`, an existing log is deleted.
+/// Restores a backup to the configured data folder. No gateway may be running. Deletes an existing
+/// log only if `replace` is set. Returns a message for the operator.
 ///
 /// # Errors
 /// When the backup cannot be opened, or the existing log cannot be replaced. Until the files are
@@ -72,7 +72,7 @@ pub fn restore(config: &Config, folder: &Path, replace: bool) -> Result<String, 
     ))
 }
 
-/// Copies a backup to a folder and opens it there, which gives the copy a new identity.
+/// Copies a backup to a folder and opens the copy as a log, which gives it a new identity.
 fn copy_in(
     config: &Config,
     description: &Description,
@@ -91,8 +91,8 @@ fn copy_in(
     Ok((moved, opened?))
 }
 
-/// Deletes the current files and moves the staged files to their place. While this is unfinished,
-/// the log cannot be opened.
+/// Deletes the current files and moves the staged files to their place. The log cannot be opened
+/// until all files are moved.
 fn replace_files(folder: &Path, path: &Path, in_place: &[String], staged: &Path) -> io::Result<()> {
     let marker = path.join(RESTORE_UNFINISHED);
     let mut file = File::create(&marker)?;
@@ -117,13 +117,13 @@ fn replace_files(folder: &Path, path: &Path, in_place: &[String], staged: &Path)
     sync_folder(path)
 }
 
-/// Lists the current files of the log, without remains of restores and backups.
+/// Lists the current files of the log. Leaves out what restores and backups left behind.
 fn in_place(path: &Path) -> Result<Vec<String>, CommandError> {
     let mut names = Vec::new();
     for entry in fs::read_dir(path).map_err(BackupError::file(path))? {
         let name = entry.map_err(BackupError::file(path))?.file_name().to_string_lossy().into_owned();
         match &*name {
-            // Many file systems have `lost+found` in their root.
+            // Many file systems have `lost+found` in their root folder.
             "LOCK" | STAGING | RESTORE_UNFINISHED | "lost+found" => {}
             file if is_file_of_backup(file) => names.push(name),
             _ => return Err(CommandError::Foreign { path: path.to_owned(), name }),

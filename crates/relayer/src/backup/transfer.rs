@@ -1,5 +1,5 @@
-//! Transfers the files of a backup from one folder to another: sorted files (SST), which never
-//! change, as hard links where possible, and all other files as copies.
+//! Transfers the files of a backup from one folder to another. Sorted files (SST) never change and
+//! are hard-linked where possible; all other files are copied.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -31,7 +31,7 @@ impl fmt::Display for Moved {
     }
 }
 
-/// Formats a number of bytes with a readable unit.
+/// Displays a number of bytes with a readable unit.
 pub(super) struct Bytes(pub u64);
 
 impl fmt::Display for Bytes {
@@ -49,7 +49,7 @@ pub(super) fn is_file_of_backup(name: &str) -> bool {
     is_file_of_log(name) || name.strip_suffix(".new").unwrap_or(name) == DESCRIPTION
 }
 
-/// Transfers the described files to an existing empty folder and syncs it.
+/// Transfers the described files to an existing empty folder and syncs the folder.
 pub(super) fn transfer(
     description: &Description,
     from: &Path,

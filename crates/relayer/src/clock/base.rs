@@ -1,5 +1,5 @@
 //! The base of a wall-clock time: the difference between the wall clock and the time since boot.
-//! It changes when the clock is set.
+//! The base changes when the clock is set.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub(super) struct Reading {
     pub(crate) since_boot: Duration,
 }
 
-/// If reading both clocks takes longer, they are read again: a pause between the two reads would
+/// If reading both clocks takes longer, both are read again: a pause between the two reads would
 /// look like a step.
 const READING_MAX: Duration = Duration::from_millis(50);
 const READINGS_MAX: u32 = 20;
@@ -51,7 +51,7 @@ pub struct Base {
 }
 
 impl Base {
-    /// Whether the clock was not set between two bases.
+    /// Whether the clock was not set between these two bases.
     pub fn is_same(self, other: Self) -> bool {
         let apart = self.wall_at_boot_ms.abs_diff(other.wall_at_boot_ms);
         self.boot == other.boot && u128::from(apart) < CLOCK_STEP_MIN.as_millis()
@@ -63,14 +63,14 @@ impl Base {
     }
 }
 
-/// Identifies the current boot. Where the system has no boot id, each process gets a random one.
+/// Identifies the current boot. Where the system has no boot id, each process gets a random id.
 pub(super) fn boot() -> u64 {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
     let digits: Option<String> = id.map(|id| id.chars().filter(char::is_ascii_hexdigit).take(16).collect());
     digits.and_then(|digits| u64::from_str_radix(&digits, 16).ok()).unwrap_or_else(rand::random)
 }
 
-/// Includes time in suspend, like the wall clock.
+/// The time since boot, including time in suspend, which the wall clock also includes.
 #[cfg(target_os = "linux")]
 fn since_boot() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);

@@ -1,17 +1,18 @@
-//! The wall clock, and how far it can be trusted. No other module of this crate reads it.
+//! The wall clock, and how far the clock can be trusted. No other module of this crate reads the
+//! wall clock.
 //!
-//! The wall clock may be wrong, and it may be set while we run or between two runs. Durations use
+//! The wall clock may be wrong, and may be set while we run or between two runs. Durations use
 //! [`Instant`](std::time::Instant) instead. Decisions that need the wall clock are guarded by three
 //! checks:
 //!
 //! - A *step* is a change of the wall clock relative to the time since boot. Stored times carry
 //!   their [`Base`], so a later reader, even in another process, notices a step in between.
-//! - At the start, the clock is compared with the newest event of the log.
-//! - Authors date live events. If the dates from most relays match our time, the clock
+//! - At startup, the clock is compared with the newest event of the log.
+//! - Authors date live events. If the dates of most relays' live events match our time, the clock
 //!   [agrees](Clock::agrees).
 //!
-//! A clock that was stepped, or does not fit the log, is in *doubt*: nothing is deleted by age
-//! until an hour has passed and live events agree, or the operator confirms the clock.
+//! A clock that was stepped or does not fit the log is in *doubt*. Nothing is then deleted by age
+//! until an hour has passed and live events agree, or until the operator confirms the clock.
 
 mod base;
 mod votes;
@@ -52,7 +53,8 @@ pub struct Now {
     /// Unix milliseconds.
     pub ms: u64,
     pub base: Base,
-    /// The number of steps since the process started: a clock may be set back to the same base.
+    /// The number of steps since the process started. The base alone does not show a step that
+    /// another step has undone.
     pub steps: u64,
 }
 
@@ -66,9 +68,9 @@ impl Now {
 /// A step of the wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step {
-    /// When it was noticed, in Unix milliseconds of the clock after the step.
+    /// When the step was noticed, in Unix milliseconds of the clock after the step.
     pub at_ms: u64,
-    /// By how many milliseconds the clock was set forward; negative if it was set back.
+    /// By how many milliseconds the clock was set forward; negative if the clock was set back.
     pub by_ms: i64,
 }
 
@@ -78,7 +80,7 @@ pub struct ClockStatus {
     /// Steps since the start.
     pub steps: u64,
     pub last_step: Option<Step>,
-    /// Whether live events of the last minutes match our time; `None` if there were none.
+    /// Whether live events of the last 20 minutes match our time; `None` if there were none.
     pub agrees: Option<bool>,
     /// Whether events, ids and cursors may be deleted by age.
     pub deletes_by_age: bool,
@@ -136,7 +138,7 @@ impl ManualClock {
         })
     }
 
-    /// Simulates a reboot: clocks made from now on have another boot id.
+    /// Simulates a reboot: clocks that are made after this call have another boot id.
     pub fn reboot(&self) {
         self.reboots.fetch_add(1, Ordering::SeqCst);
     }
@@ -174,8 +176,8 @@ impl Clock {
         }))
     }
 
-    /// Compares the clock with the newest event when a log is opened. `has_history`: whether the
-    /// log ever had an event.
+    /// Compares the clock with the newest event when a log is opened. `has_history` says whether
+    /// the log ever had an event.
     pub(crate) fn compare_with_log(&self, newest_received_ms: Option<u64>, has_history: bool) {
         let now_ms = self.now().ms;
         let newest_ms = newest_received_ms.unwrap_or(0);
@@ -238,7 +240,7 @@ impl Clock {
         Now { ms: reading.wall_ms, base, steps }
     }
 
-    /// Checks for steps at an interval. Never returns.
+    /// Checks for steps every [`CLOCK_CHECK_INTERVAL`]. Never returns.
     pub async fn watch(self) {
         let mut looks = tokio::time::interval(CLOCK_CHECK_INTERVAL);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -248,18 +250,18 @@ impl Clock {
         }
     }
 
-    /// Notifies of each step. The value is the number of steps since the start.
+    /// Reports each step. The value is the number of steps since the start.
     pub fn steps(&self) -> watch::Receiver<u64> {
         self.0.stepped.subscribe()
     }
 
-    /// The time since this clock was made, unaffected by steps.
+    /// The time since this clock was made. Steps do not affect it.
     pub fn uptime(&self) -> Duration {
         (self.0.read)().since_boot.saturating_sub(self.0.began.since_boot)
     }
 
-    /// The time in Unix milliseconds, but never before the newest event of the log. Used for
-    /// last-used times, which must not look too old because the clock was behind.
+    /// The time in Unix milliseconds, but never before the newest event of the log. Last-used times
+    /// use this, so that a clock that is behind does not make them look too old.
     pub fn at_least_the_log_ms(&self) -> u64 {
         self.unix_ms().max(self.0.newest_received_ms.load(Ordering::Relaxed))
     }
@@ -273,8 +275,8 @@ impl Clock {
         self.0.relays_wanted.store(wanted, Ordering::Relaxed);
     }
 
-    /// Counts a genuine event from a live relay: `created_at` is in Unix seconds, `received_at_ms`
-    /// in milliseconds.
+    /// Counts a genuine live event of a relay: `created_at` is in Unix seconds, `received_at_ms` in
+    /// milliseconds.
     pub fn note_live_event(&self, relay: &Arc<str>, created_at: u64, received_at_ms: u64) {
         let apart = created_at.saturating_mul(1_000).abs_diff(received_at_ms);
         let agrees = u128::from(apart) <= CLOCK_AGREES_WITHIN.as_millis();
@@ -282,7 +284,7 @@ impl Clock {
         self.0.state.lock().votes.add(relay, agrees, since_boot);
     }
 
-    /// Whether most relays' live events of the last minutes match our time; `None` if there were
+    /// Whether most relays' live events of the last 20 minutes match our time; `None` if there were
     /// none.
     pub fn agrees(&self) -> Option<bool> {
         let since_boot = (self.0.read)().since_boot;
@@ -306,7 +308,8 @@ impl Clock {
         is_over
     }
 
-    /// Ends the doubt, because the operator confirms the clock. Returns whether there was a doubt.
+    /// Ends the doubt because the operator confirms the clock. Returns whether the clock was in
+    /// doubt.
     pub fn confirm(&self) -> bool {
         let doubted = self.0.state.lock().doubt.take().is_some();
         if doubted {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::limits::{CLOCK_VOTERS_MAX, CLOCK_VOTES_LAST};
 
-/// The votes of the last minutes in two halves; the older half is dropped as a whole.
+/// The votes of the last [`CLOCK_VOTES_LAST`], in two halves. The older half is dropped as a whole.
 #[derive(Debug, Default)]
 pub(super) struct Votes {
     recent: HashMap<Arc<str>, Count>,
@@ -23,7 +23,7 @@ struct Count {
     others: u64,
 }
 
-/// How many relays voted, and how many of them agree with our clock.
+/// The number of relays that voted, and the number of those that agree with our clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Verdict {
     pub(crate) agreeing: usize,
@@ -31,7 +31,7 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
-    /// Whether most relays agree; `None` if none voted.
+    /// Whether most relays agree; `None` if no relay voted.
     pub(crate) fn majority(self) -> Option<bool> {
         (self.voting > 0).then_some(2 * self.agreeing > self.voting)
     }

@@ -1,5 +1,4 @@
-//! Addresses: relay URLs, URLs of the API and of sinks, origins, `host:port`. A value of one of
-//! these types needs no second check.
+//! Types for valid addresses: relay URLs, URLs of the API and of sinks, origins, `host:port`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -72,7 +71,7 @@ address! {
 }
 
 impl RelayUrl {
-    /// The normal form, shared.
+    /// The normal form, without copying it.
     pub(crate) fn to_arc(&self) -> Arc<str> {
         Arc::clone(&self.0)
     }
@@ -108,7 +107,7 @@ impl HttpUrl {
         self.0.split_once('?').map_or(&self.0, |(before, _)| before)
     }
 
-    /// Whether its scheme is `https`.
+    /// Whether the scheme is `https`.
     pub(crate) fn is_https(&self) -> bool {
         self.0.starts_with("https:")
     }
@@ -134,12 +133,12 @@ impl fmt::Display for HttpUrl {
 }
 
 address! {
-    /// A `host:port` pair for TCP, the host in lower case, an IPv6 address in brackets.
+    /// A `host:port` pair for TCP. The host is in lower case, an IPv6 address in brackets.
     HostPort, shown
 }
 
 impl HostPort {
-    /// The name or address, an IPv6 address without its brackets.
+    /// The host name or IP address. An IPv6 address has no brackets here.
     pub fn host(&self) -> &str {
         self.0.rsplit_once(':').map_or("", |(host, _)| host.trim_matches(['[', ']']))
     }
@@ -224,7 +223,8 @@ fn parse_url(text: &str, schemes: &[&str], otherwise: &'static str) -> Result<Ur
     if !schemes.contains(&url.scheme()) {
         return Err(InvalidUrl(otherwise));
     }
-    // Escaping lengthens a URL. The bound holds for the normal form, so that it parses again.
+    // Escaping lengthens a URL. The normal form must keep the bound, too, so that it can be parsed
+    // again.
     if url.as_str().len() > URL_BYTES_MAX {
         return Err(InvalidUrl("it is longer than 1024 bytes"));
     }

@@ -1,4 +1,4 @@
-//! Checks values against each other, for contradictions and for probable mistakes.
+//! Finds values that contradict each other, and values that are probably mistakes.
 
 use super::rules::SINKS_MAX;
 use super::settings::{Config, Storage};
@@ -74,7 +74,7 @@ impl Config {
         warnings
     }
 
-    /// The bytes of free disk below which nothing is written: as configured, but at least what
+    /// The minimum of free disk space for writes, in bytes: as configured, but at least what
     /// RocksDB may need for its write buffers; 0 if the check is off.
     pub fn free_bytes_min(&self) -> u64 {
         match self.storage.min_free_bytes {

@@ -1,4 +1,4 @@
-//! Settings that have one of a few names.
+//! Settings whose value is one of a few names.
 
 use strum::{Display, EnumString, IntoStaticStr, VariantNames};
 
@@ -21,7 +21,8 @@ pub struct NotAllowed;
 pub enum Registration {
     /// Everybody who proves the bot's key.
     Open,
-    /// The same, but the operator must approve the bot before it can be followed.
+    /// Everybody who proves the bot's key, but nobody can follow the bot before the operator
+    /// approves it.
     Approve,
     /// Only the operator.
     Closed,
@@ -67,9 +68,9 @@ pub enum Framing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, EnumString, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "lowercase")]
 pub enum Start {
-    /// With the next event that is committed.
+    /// With the next committed event.
     Now,
-    /// With the oldest event that is kept.
+    /// With the oldest event in the log.
     Oldest,
 }
 
@@ -78,7 +79,6 @@ pub enum Start {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, EnumString, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "lowercase")]
 pub enum Compression {
-    /// No compression.
     None,
     /// RFC 1952.
     Gzip,

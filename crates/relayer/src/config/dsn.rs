@@ -1,4 +1,4 @@
-//! Reads the DSN of PostgreSQL. No error shows a part of it, not even an error of sqlx.
+//! Reads the DSN of PostgreSQL. No error shows any part of the DSN.
 
 use std::fs::File;
 
@@ -10,7 +10,7 @@ use super::secret::Secret;
 /// The parameters that name a file.
 const FILES: [&str; 7] =
     ["sslrootcert", "ssl-root-cert", "ssl-ca", "sslcert", "ssl-cert", "sslkey", "ssl-key"];
-/// The other parameters that sqlx knows. It would log an unknown one with its value.
+/// The other parameters that sqlx knows. sqlx would log an unknown parameter with its value.
 const PARAMETERS: [&str; 11] = [
     "sslmode",
     "ssl-mode",
@@ -29,7 +29,7 @@ const PARAMETERS: [&str; 11] = [
 ///
 /// # Errors
 /// When the DSN is not a URL of PostgreSQL, has an unknown parameter or a wrong value, or names a
-/// file that cannot be read. The error says "it" for the DSN and does not quote any part of it.
+/// file that cannot be read. The error calls the DSN "it" and does not quote any part of the DSN.
 pub(crate) fn postgres_options(dsn: &Secret) -> Result<PgConnectOptions, String> {
     let url = Url::parse(dsn.reveal()).map_err(|_| "it is not a URL".to_owned())?;
     if !matches!(url.scheme(), "postgres" | "postgresql") {

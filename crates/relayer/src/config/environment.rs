@@ -1,14 +1,14 @@
-//! Finds our environment variables, and others that were probably meant to be ours.
+//! Finds our environment variables, and variables that were probably meant to be ours.
 
 use super::error::{nearest, printable};
 use super::secret::Secret;
 use super::settings::{SETTINGS, Setting};
 
-/// The prefix of our variables. An unknown variable with it is an error, like an unknown key of the
-/// file.
+/// The prefix of our variables. An unknown variable with this prefix is an error, like an unknown
+/// key of the file.
 pub(super) const PREFIX: &str = "RELAYER_";
 
-/// A short variable for [`RELAY_URLS_KEY`].
+/// A short name of the variable for [`RELAY_URLS_KEY`].
 pub(super) const RELAY_URLS: &str = "RELAY_URLS";
 /// See [`RELAY_URLS`].
 pub(super) const RELAY_URLS_KEY: &str = "relay.bootstrap_relays";
@@ -24,7 +24,7 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
 }
 
 /// Our variables in the order of their names, and a warning for each variable that was probably
-/// meant to be ours. It is not an error, because other programs may use the name.
+/// meant to be ours. Such a variable is not an error, because other programs may use its name.
 pub(super) fn ours_and_misspelt(
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> (Vec<(String, Secret)>, Vec<String>) {
@@ -47,8 +47,8 @@ pub(super) fn ours_and_misspelt(
     (ours, misspelt)
 }
 
-/// Whether Kubernetes set this variable. It sets `RELAYER_SERVICE_HOST`, `RELAYER_PORT_8080_TCP` …
-/// in every pod if there is a service named "relayer", and similar ones for other names.
+/// Whether Kubernetes set this variable. For a service named "relayer" or "relayer-…", Kubernetes
+/// sets `RELAYER_SERVICE_HOST`, `RELAYER_PORT_8080_TCP` … in every pod.
 fn is_service_link(name: &str, value: &str) -> bool {
     name.contains("_SERVICE_HOST")
         || name.contains("_SERVICE_PORT")
@@ -70,8 +70,8 @@ fn nearest_variable(name: &str) -> Option<String> {
     nearest(name, known.iter().map(String::as_str)).map(str::to_owned)
 }
 
-/// The correction of a variable that was probably meant to be ours, because it begins like ours,
-/// lacks only the prefix, or is the key of a port.
+/// The correction of a variable that was probably meant to be ours: a variable that begins like
+/// ours, lacks only the prefix, or is the key of a port.
 fn meant_for_us(name: &str) -> Option<String> {
     let upper = name.to_ascii_uppercase();
     let variable_of = |is_meant: &dyn Fn(&Setting) -> bool| {

@@ -1,4 +1,4 @@
-//! The problems of a configuration: each with its place, and all of them at once.
+//! The problems of a configuration, each with its place. All problems are reported at once.
 
 use std::fmt;
 use std::path::Path;
@@ -33,11 +33,11 @@ impl fmt::Display for Place {
     }
 }
 
-/// One problem: `<place>: <key>: <what was found; what is allowed>`.
+/// One problem, shown as `<place>: <key>: <what was found; what is allowed>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     pub place: Place,
-    /// The dotted key, if the problem is about one.
+    /// The dotted key that the problem is about, if any.
     pub key: Option<String>,
     /// What was found and what is allowed.
     pub what: String,
@@ -63,7 +63,7 @@ pub struct ConfigErrors {
 }
 
 impl ConfigErrors {
-    /// `Err` with the problems, sorted by place, unless there are none.
+    /// Fails with the problems, sorted by place, if there are any.
     pub(super) fn unless_empty(mut problems: Vec<Problem>, log_format: LogFormat) -> Result<(), Self> {
         if problems.is_empty() {
             return Ok(());
@@ -102,7 +102,7 @@ pub(super) fn printable(text: &str) -> String {
 
 /// The name in `known` that `wrong` was probably meant to be.
 pub(super) fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // The comparison is quadratic, and a name this long resembles none.
+    // The comparison is quadratic, and a name this long resembles no known name.
     if wrong.len() > 80 {
         return None;
     }

@@ -25,13 +25,13 @@ impl Document<'_> {
         Place::File { path: self.path.into(), line, column }
     }
 
-    /// The file as a whole.
+    /// The place of a problem that concerns the whole file.
     pub(super) fn whole(&self) -> Place {
         Place::File { path: self.path.into(), line: 0, column: 0 }
     }
 }
 
-/// The text of the file; `None` if it does not exist and was not named.
+/// The text of the file; `None` if the file does not exist and `named` is false.
 pub(super) fn read(path: &Path, named: bool) -> Result<Option<String>, Problem> {
     let problem = |what: String| Problem { place: Document { path, text: "" }.whole(), key: None, what };
     let mut bytes = Vec::new();

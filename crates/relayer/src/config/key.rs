@@ -1,4 +1,5 @@
-//! One key of a section, or of a sink's table: its help, what it allows, how it is read and shown.
+//! One key of a section or of a sink's table: its help, and functions that read, check and show its
+//! value.
 
 use super::rules::{Mismatch, Shape};
 use super::value::Raw;
@@ -13,14 +14,14 @@ pub(super) struct Key<T> {
     pub(super) example: fn(&str) -> Option<String>,
     /// Checks a value and stores it.
     pub(super) set: fn(&mut T, &Raw<'_>) -> Result<(), Vec<Mismatch>>,
-    /// The value in TOML, secrets masked; `None` if it is not set.
+    /// Writes the value in TOML, with secrets masked; `None` if the value is not set.
     pub(super) show: fn(&T) -> Option<String>,
-    /// Whether both have the same value; secrets are compared, too.
+    /// Whether this key has the same value in both. Secrets are compared, too.
     pub(super) same: fn(&T, &T) -> bool,
 }
 
 impl<T: Default> Key<T> {
-    /// The text in the template: help, what is allowed, and the default or an example.
+    /// The key's text in the template: help, allowed values, and the default or an example.
     pub(super) fn explain(&self) -> String {
         let mut text: String = self.doc.iter().map(|line| format!("#{line}\n")).collect();
         text += &format!("# Allowed: {}.\n", (self.allowed)());
@@ -35,7 +36,7 @@ impl<T: Default> Key<T> {
     }
 }
 
-/// Makes the [`Key`] of a field. The name is the field's, unless another one is given.
+/// Makes the [`Key`] of a field. The key has the field's name unless another name is given.
 macro_rules! key {
     (($($name:literal)?) [$($doc:literal)*] $type:ty, $rule:expr, $field:ident $(. $within:ident)?) => {
         $crate::config::key::Key {

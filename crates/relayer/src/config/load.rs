@@ -16,7 +16,7 @@ use super::settings::{Config, SETTINGS};
 use super::value::{Raw, describe, from_environment};
 use super::{check, environment};
 
-/// The file that is read if none is named and it exists.
+/// The file that is read, if it exists, when no file is named.
 pub const DEFAULT_FILE: &str = "config.toml";
 
 /// A configuration and where it came from.
@@ -30,7 +30,7 @@ pub struct Loaded {
     pub file: Option<PathBuf>,
     /// Warnings about values that are allowed but probably not intended, one sentence each.
     pub warnings: Vec<String>,
-    /// Where each key of [`SETTINGS`] was set, in their order.
+    /// Where each key was set, in the order of [`SETTINGS`].
     pub(super) places: Vec<Place>,
 }
 
@@ -53,7 +53,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// All problems that were found, each with its place. If the syntax of the file is broken, its
+    /// All problems that were found, each with its place. If the syntax of the file is broken, the
     /// values are not checked.
     pub fn load(
         file: Option<&Path>,
@@ -120,8 +120,7 @@ impl Loading {
             self.log_format(table.get_ref());
         }
         for fault in faults {
-            // `message` names the syntax only. The library's `Display` quotes the line, which may
-            // hold a secret.
+            // `message` does not quote the line, which may hold a secret; `Display` would.
             let place = fault.span().map_or_else(|| source.whole(), |span| source.place(span.start));
             self.problems.push(Problem { place, key: None, what: fault.message().to_owned() });
         }
@@ -144,7 +143,7 @@ impl Loading {
             return self.problem(place, printable(section), unknown_section(section));
         };
         let DeValue::Table(keys) = value.get_ref() else {
-            // A text may be a secret that was written in the wrong place.
+            // A text is not shown: it may be a secret that was written in the wrong place.
             let text = value.get_ref().is_str();
             let found = if text { "a text".to_owned() } else { describe(value.get_ref()) };
             let what = format!("found {found}; allowed: a section [{known}]");

@@ -1,9 +1,9 @@
-//! The configuration: a struct for each section, checked at the start and valid from then on.
+//! The configuration: one struct per section, checked at startup and valid from then on.
 //!
 //! - `settings` declares every key of the file, and `sinks` every key of a sink's table: help,
-//!   default and rule. Everything else follows from these tables; `key` is an entry of them.
-//! - `rules` check a `value` as it was written. Valid values have types of `address`, `choices`,
-//!   `secret`, `user_agent` and `webhook`; `dsn` reads the URL of PostgreSQL.
+//!   default and rule. Everything else follows from these tables; `key` defines their entries.
+//! - `rules` check a `value` as it was written. The types of valid values are in `address`,
+//!   `choices`, `secret`, `user_agent` and `webhook`; `dsn` reads the URL of PostgreSQL.
 //! - `load` merges defaults, `file` and `environment`, and `reload` does so again. `names` suggests
 //!   what an unknown name should have been, `check` compares keys with each other, and `error`
 //!   holds the problems with their places.

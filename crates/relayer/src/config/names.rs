@@ -1,4 +1,4 @@
-//! The names of sections, keys and variables, and what an unknown one should have been.
+//! The names of sections, keys and variables, and corrections of unknown names.
 
 use super::environment;
 use super::error::nearest;
@@ -22,7 +22,7 @@ impl Setting {
     }
 }
 
-/// The names of the sections, in their order.
+/// The names of the sections, in the order of [`SETTINGS`].
 pub(super) fn sections() -> impl Iterator<Item = &'static str> {
     SETTINGS
         .chunk_by(|one, next| one.section == next.section)

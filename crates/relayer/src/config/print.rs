@@ -27,7 +27,7 @@ pub fn template() -> String {
 }
 
 impl Loaded {
-    /// The effective values as TOML, secrets masked, with the place where each was set.
+    /// The effective values as TOML, each with the place where it was set. Secrets are masked.
     pub fn to_toml(&self) -> String {
         let mut text = format!("# In effect: {}. Values without a comment are defaults.\n", self.sources());
         let mut places = self.places.iter();
@@ -61,7 +61,7 @@ impl Loaded {
     }
 }
 
-/// Writes each setting, and a heading before the first one of each section.
+/// Writes each setting, with a heading before the first setting of a section.
 fn by_section(text: &mut String, mut write: impl FnMut(&mut String, &Setting)) {
     let mut section = "";
     for setting in SETTINGS {

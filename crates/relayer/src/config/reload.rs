@@ -1,4 +1,5 @@
-//! Reloads the configuration while the program runs, and compares it with the old one.
+//! Loads the configuration again while the program runs, and compares the new values with the old
+//! values.
 
 use std::path::PathBuf;
 
@@ -34,17 +35,17 @@ impl Source {
 }
 
 impl Config {
-    /// The dotted keys whose values differ, in the order of the template. For files with secrets,
-    /// the contents are compared, too.
+    /// The dotted keys whose values differ, in the order of the template. Also compares the
+    /// contents of files with secrets.
     pub fn changed_keys(&self, other: &Self) -> Vec<String> {
         SETTINGS.iter().filter(|setting| !(setting.key.same)(self, other)).map(Setting::path).collect()
     }
 }
 
-/// Whether a new value of this dotted key takes effect only after a restart.
+/// Whether a new value of this dotted key needs a restart to take effect.
 ///
-/// The relays and the filters of events take effect at once, except for the maximum size of an
-/// event, which the buffers and limits of every connection depend on.
+/// The relays and the filters of events take effect at once. The exception is the maximum size of
+/// an event, because the buffers and limits of every connection depend on it.
 pub fn needs_restart(key: &str) -> bool {
     let at_once =
         key == "relay.bootstrap_relays" || (key.starts_with("filters.") && key != "filters.max_event_bytes");

@@ -44,7 +44,6 @@ impl fmt::Debug for Secret {
 pub struct SecretKey(Arc<Signer>);
 
 impl SecretKey {
-    /// The signer of this key.
     pub fn signer(&self) -> &Arc<Signer> {
         &self.0
     }
@@ -83,7 +82,7 @@ impl fmt::Debug for SecretKey {
     }
 }
 
-/// A file with a secret that only its owner may read.
+/// A file that holds a secret. Only the file's owner may have access to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretFile<T> {
     pub path: PathBuf,
@@ -108,10 +107,10 @@ impl<T: Filed> SecretFile<T> {
     /// When the file cannot be read, other users may access it, or it holds no valid secret. The
     /// error does not quote its contents.
     pub(crate) fn read(path: &Path) -> Result<Self, String> {
-        /// Secrets have at most a few hundred characters, and an editor may add some.
+        /// Secrets have at most a few hundred characters. An editor may add white space.
         const BYTES_MAX: u64 = 1024;
         let unreadable = |fault: std::io::Error| format!("it cannot be read: {fault}");
-        // Checked before opening, because opening a pipe would wait for its other end.
+        // The type is checked before opening, because opening a pipe would wait for its other end.
         if !path.metadata().map_err(unreadable)?.is_file() {
             return Err("it is not a regular file".to_owned());
         }

@@ -7,8 +7,8 @@ use super::choices::NotAllowed;
 
 /// How the gateway introduces itself to relays.
 ///
-/// `{version}` stands for the program's version, so that a file that was copied from the template
-/// does not name an old one forever.
+/// `{version}` stands for the program's version, so that a copy of the template does not name an
+/// old version forever.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserAgent {
     written: Box<str>,
@@ -22,7 +22,7 @@ impl UserAgent {
     }
 }
 
-/// 1 to 200 characters of visible ASCII, with spaces only within.
+/// 1 to 200 characters of visible ASCII, with spaces allowed between them.
 impl FromStr for UserAgent {
     type Err = NotAllowed;
 

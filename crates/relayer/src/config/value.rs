@@ -1,4 +1,4 @@
-//! Values before they are checked, the same whether they come from TOML or from the environment.
+//! Unchecked values. Those from TOML and those from the environment have the same type.
 
 use toml::Spanned;
 use toml::de::DeValue;
@@ -29,7 +29,7 @@ pub(super) fn from_environment(text: &str, shape: Shape) -> Raw<'_> {
     }
 }
 
-/// The value as an error message names it.
+/// Describes a value for an error message.
 pub(super) fn describe(value: &DeValue<'_>) -> String {
     match value {
         DeValue::Boolean(flag) => flag.to_string(),
@@ -47,7 +47,7 @@ pub(super) fn describe(value: &DeValue<'_>) -> String {
 fn without_password(text: &str) -> String {
     let (before, query) = text.split_once('?').map_or((text, ""), |(before, _)| (before, "?***"));
     let hidden = match before.split_once("://") {
-        // An `@` after the question mark shows that both are in the password.
+        // An `@` after the question mark means that the password contains both characters.
         Some((scheme, _)) if !query.is_empty() && text.rfind('@') > Some(before.len()) => {
             format!("{scheme}://***")
         }

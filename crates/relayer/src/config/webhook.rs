@@ -10,7 +10,7 @@ use ring::hmac;
 
 use super::secret::{Filed, Secret};
 
-/// The secrets that requests are signed with: at most [`SigningKeys::MAX`], each of which signs.
+/// The secrets that sign requests, at most [`SigningKeys::MAX`]. Every secret signs each request.
 ///
 /// They are written as in Standard Webhooks: `whsec_` and the base64 of 24 to 64 bytes, separated
 /// by spaces. They are never shown.
@@ -21,11 +21,11 @@ pub struct SigningKeys {
 }
 
 impl SigningKeys {
-    /// Two are enough to change a secret, and each one costs a signature for every request.
+    /// Changing a secret takes two. Each secret costs a signature for every request.
     pub const MAX: usize = 4;
 
-    /// The value of `webhook-signature` for a request of this id and time (Unix seconds): `v1,` and
-    /// the base64 of HMAC-SHA256 over `id.time.body`, for each secret.
+    /// The value of `webhook-signature` for a request with this id and time (Unix seconds). Each
+    /// secret adds `v1,` and the base64 of HMAC-SHA256 over `id.time.body`.
     pub fn sign(&self, id: &str, time: u64, body: &[u8]) -> String {
         let signatures = self.keys.iter().map(|key| {
             let mut context = hmac::Context::with_key(key);
@@ -93,7 +93,8 @@ impl fmt::Debug for SigningKeys {
 pub struct Headers(HeaderMap);
 
 impl Headers {
-    /// The headers that the gateway sets, and those of the connection.
+    /// The headers that an operator cannot configure: the gateway sets them, or they concern the
+    /// connection.
     const OURS: [HeaderName; 10] = [
         HeaderName::from_static("relayer-log"),
         header::CONTENT_TYPE,
@@ -141,7 +142,7 @@ impl fmt::Debug for Headers {
 mod tests {
     use super::*;
 
-    /// The example of the specification.
+    /// The example of the Standard Webhooks specification.
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
     #[test]

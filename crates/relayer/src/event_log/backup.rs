@@ -1,8 +1,8 @@
-//! Backups. A backup is a RocksDB checkpoint with a file that describes it. This file is written
-//! last, so a folder without it is an unfinished backup, and is refused.
+//! Backups. A backup is a RocksDB checkpoint and a file with its description. The description is
+//! written last, so a folder without a description is an unfinished backup and is refused.
 //!
-//! A data folder with this file is a backup that was copied there. Opening it as a log gives it a
-//! new identity, because the sequence numbers after the backup are assigned again.
+//! A data folder with a description is a backup that was copied there. Opening it as a log gives
+//! the log a new identity, because the sequence numbers after the backup are assigned again.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -19,13 +19,13 @@ use crate::limits::BACKUP_DESCRIPTION_BYTES_MAX;
 /// The file that describes a backup.
 pub(crate) const DESCRIPTION: &str = "backup.json";
 /// The file that marks a data folder whose contents are being replaced. The log does not open while
-/// it exists.
+/// this file exists.
 pub(crate) const RESTORE_UNFINISHED: &str = "restore.unfinished";
-/// The folder in a data folder for checkpoints, and for restored logs before they replace the old
-/// one. Opening the log deletes it.
+/// The folder inside the data folder for checkpoints, and for restored logs before they replace the
+/// old log. Opening the log deletes this folder.
 pub(crate) const STAGING: &str = "staging";
 
-/// Describes a backup.
+/// The contents of the [`DESCRIPTION`] file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Description {
@@ -35,13 +35,13 @@ pub(crate) struct Description {
     pub format: u64,
     /// The identity of the log that was backed up.
     pub log: LogId,
-    /// The newest sequence when the backup began. The backup may hold a few more events.
+    /// The newest sequence when the backup began. The backup may hold a few later events.
     pub head: Cursor,
-    /// The oldest sequence.
+    /// The oldest sequence in the backup.
     pub floor: Seq,
     /// When the backup began, in Unix milliseconds.
     pub(crate) made_at_ms: u64,
-    /// All files but this one, with their bytes.
+    /// The sizes in bytes of all files except the description, by name.
     pub files: BTreeMap<String, u64>,
 }
 
@@ -61,11 +61,11 @@ pub enum BackupError {
          If it is a copy of the folder of a stopped gateway, copy it to its place and run `moltrade-relayer new-log-id`"
     )]
     NotABackup { path: PathBuf },
-    /// The description is invalid, or files do not match it.
+    /// The description is invalid, or files do not match the description.
     #[error("the backup {path} is damaged: {reason}")]
     Damaged {
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the backup.
         reason: String,
     },
     /// Another backup is being made.
@@ -138,7 +138,7 @@ impl Description {
     /// Writes the description, which completes the backup, and waits for the disk.
     ///
     /// # Errors
-    /// When the system cannot write it.
+    /// When the system cannot write the file.
     pub(crate) fn write(&self, folder: &Path) -> Result<(), BackupError> {
         let path = folder.join(DESCRIPTION);
         let unfinished = folder.join(format!("{DESCRIPTION}.new"));
@@ -173,9 +173,9 @@ pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
 }
 
 impl EventLog {
-    /// Makes a backup in the [`STAGING`] folder of the data folder, where it replaces the previous
-    /// one, and returns its folder. Sorted files are hard links, so a backup takes little time and
-    /// space. Waits for the disk.
+    /// Makes a backup in the [`STAGING`] folder of the data folder, and returns the backup's
+    /// folder. Deletes the previous backup there. Sorted files are hard links, so a backup takes
+    /// little time and space. Waits for the disk.
     ///
     /// # Errors
     /// When another backup is being made, or RocksDB or the system fails. The log keeps working.
@@ -205,7 +205,7 @@ impl EventLog {
     }
 }
 
-/// Removes a folder with its contents, if it exists.
+/// Removes a folder with its contents, if the folder exists.
 pub(crate) fn remove_folder(folder: &Path) -> Result<(), BackupError> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(BackupError::file(folder)(error)),
@@ -218,7 +218,7 @@ pub(super) fn is_backup_in_place(path: &Path) -> io::Result<bool> {
     path.join(DESCRIPTION).try_exists()
 }
 
-/// Turns a backup in the data folder into a log.
+/// Turns a backup in the data folder into a log by deleting the description.
 pub(super) fn put_in_place(path: &Path) -> io::Result<()> {
     fs::remove_file(path.join(DESCRIPTION))?;
     sync_folder(path)

@@ -1,19 +1,19 @@
-//! The cursors of receivers: the position up to which each of them has everything.
+//! The cursors of receivers: the position up to which a receiver has all its events.
 //!
-//! A row is committed like events. Without fsync, a power loss may revert the last row; the events
-//! after it are then delivered again, which a receiver must accept in any case.
+//! A cursor is committed like events. Without fsync, a power loss may bring back an earlier cursor;
+//! some events are then delivered again, which a receiver must accept in any case.
 
 use super::entry::Cursor;
 use super::{EventLog, StorageError, keys};
 
-/// The kind of receivers that cursors belong to.
+/// The receivers that cursors belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cursors {
     /// Sinks, by their names.
     Sinks,
-    /// Consumers of `/ws`, by the names that they give themselves.
+    /// Consumers of `/ws`, by the names that they chose.
     Consumers,
-    /// Followers on `/fanout`, by public key in hex, `/`, and the name that they give themselves.
+    /// Followers on `/fanout`, by public key in hex, `/`, and the name that the follower chose.
     Followers,
 }
 
@@ -27,31 +27,32 @@ impl Cursors {
     }
 }
 
-/// How far a receiver is: a value of `cursors`, `consumers` and `followers`.
+/// A value of `cursors`, `consumers` and `followers`: how far a receiver is.
 ///
 /// Stored as version (u8, now 3), cursor (u64), `unused_since_ms` (u64), `is_paused` (u8),
-/// `has_acked` (u8). Version 2 has no last byte, and version 1 has only the cursor.
+/// `has_acked` (u8). Version 2 lacks `has_acked`, and version 1 has only the cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CursorRow {
-    /// The receiver has handled everything up to here.
+    /// The receiver has handled all events up to this cursor.
     pub cursor: Cursor,
     /// When the cursor went out of use, in Unix milliseconds: its sink is not configured, or its
-    /// consumer is not connected. 0 while it is in use.
+    /// consumer is not connected. 0 while the cursor is in use.
     pub unused_since_ms: u64,
     /// Whether an operator has paused the sink.
     pub is_paused: bool,
-    /// Whether the consumer has acknowledged an event. One that never has may be evicted for a new
-    /// consumer. Older rows count as acknowledged.
+    /// Whether the consumer has acknowledged an event. A consumer without any acknowledgement may
+    /// be evicted for a new consumer. True for rows of older versions.
     pub has_acked: bool,
 }
 
 impl CursorRow {
     const VERSION: u8 = 3;
     const VERSION_WITHOUT_ACKED: u8 = 2;
-    /// Not rewritten by the upgrade of the format, so newer logs may still have such rows.
+    /// The version of rows with only a cursor. The upgrade of the format does not rewrite these
+    /// rows, so newer logs may still have some.
     const VERSION_OF_CURSOR_ALONE: u8 = 1;
 
-    /// The row of a sink, or of a consumer that has acknowledged, while it is in use.
+    /// The row of a cursor in use: of a sink, or of a consumer that has acknowledged an event.
     pub const fn at(cursor: Cursor) -> Self {
         Self { cursor, unused_since_ms: 0, is_paused: false, has_acked: true }
     }
@@ -61,7 +62,7 @@ impl CursorRow {
         [&[Self::VERSION], numbers.as_flattened(), &[self.is_paused.into(), self.has_acked.into()]].concat()
     }
 
-    /// Reads a stored value; `None` if it is damaged.
+    /// Reads a stored value; `None` if the value is damaged.
     pub(crate) fn from_bytes(value: &[u8]) -> Option<Self> {
         let (version, rest) = value.split_first()?;
         let (cursor, rest) = rest.split_first_chunk::<8>()?;
@@ -97,7 +98,7 @@ impl EventLog {
         self.note(read.map(|()| rows))
     }
 
-    /// Sets a cursor. With fsync it waits for the disk.
+    /// Sets a cursor. With fsync, waits for the disk.
     ///
     /// # Errors
     /// When RocksDB fails; the process must then stop.
@@ -117,9 +118,9 @@ impl EventLog {
         self.note(deleted.and_then(|()| changes.commit()))
     }
 
-    /// Deletes the cursors that have been out of use for `keep_ms`, with the dead letters of their
-    /// sinks, and records when other cursors went out of use. Returns the deleted names. While the
-    /// clock is in doubt, nothing is deleted.
+    /// Deletes cursors that have been out of use for `keep_ms`, and the dead letters of their
+    /// sinks. Returns the deleted names. Records when other cursors went out of use. While the
+    /// clock is in doubt, deletes nothing.
     ///
     /// # Errors
     /// When RocksDB fails.

@@ -1,5 +1,5 @@
-//! Dead letters: events that a sink rejected, kept with the reason until an operator replays or
-//! drops them.
+//! Dead letters: events that a sink rejected. They are kept with the reason until an operator
+//! replays or drops them.
 
 use super::entry::{Entry, Seq};
 use super::log_id::LogId;
@@ -11,9 +11,9 @@ use super::{EventLog, StorageError, keys};
 pub struct DeadLetter {
     /// The event with its sequence.
     pub entry: Entry,
-    /// When it was refused, in Unix milliseconds.
+    /// When the event was refused, in Unix milliseconds.
     pub refused_at_ms: u64,
-    /// Failed deliveries since the event was last part of a larger batch.
+    /// The number of failed deliveries since the event was last part of a larger batch.
     pub tries: u32,
     /// The sink's answer.
     pub reason: String,
@@ -34,8 +34,8 @@ impl DeadLetter {
 }
 
 /// A value of `dead_letters`: version (u8, now 1), time of the refusal in Unix milliseconds (u64),
-/// the number of tries (u32), length (u16) and text of the reason, then the [`Record`]: the row
-/// holds the event, because retention may trim the log.
+/// the number of tries (u32), length (u16) and text of the reason, then the [`Record`]. The row
+/// includes the event, because retention may trim the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Row<'a> {
     refused_at_ms: u64,
@@ -60,7 +60,7 @@ impl<'a> Row<'a> {
         out
     }
 
-    /// Reads a stored value; `None` if it is damaged.
+    /// Reads a stored value; `None` if the value is damaged.
     fn from_bytes(value: &'a [u8]) -> Option<Self> {
         let rest = value.strip_prefix(&[Self::VERSION])?;
         let (refused_at_ms, rest) = rest.split_first_chunk::<8>()?;
@@ -115,8 +115,8 @@ impl EventLog {
         self.change_dead_letters(sink, &[], &seqs)
     }
 
-    /// Calls `each` for a sink's dead letters from a sequence on, oldest first, with the bytes that
-    /// each occupies, until `each` returns `false`.
+    /// Calls `each` with a sink's dead letters from a sequence on and with their sizes in bytes,
+    /// oldest first, until `each` returns `false`.
     ///
     /// # Errors
     /// When RocksDB fails.

@@ -12,14 +12,14 @@ use wire::VerifiedEvent;
 use super::log_id::LogId;
 use super::mark::Checkpoint;
 
-/// The sequence number of an event in the log, from 1. It is never assigned to another event.
+/// The sequence number of an event in the log, from 1. A number is never assigned to another event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Seq(u64);
 
 impl Seq {
     pub const FIRST: Self = Self(1);
 
-    /// The number in envelopes and keys.
+    /// The number, as in envelopes and keys.
     pub const fn get(self) -> u64 {
         self.0
     }
@@ -35,7 +35,7 @@ impl fmt::Display for Seq {
     }
 }
 
-/// The last sequence that a consumer has handled; 0 before the first.
+/// The last sequence that a consumer has handled; 0 before the first event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Cursor(u64);
 
@@ -46,7 +46,7 @@ impl Cursor {
     /// The cursor after every event of the log.
     pub const END: Self = Self(u64::MAX);
 
-    /// A cursor from outside. Any number is allowed, even if it is beyond the log.
+    /// A cursor that a client sent. Any number is allowed, even one beyond the log.
     pub const fn from_number(number: u64) -> Self {
         Self(number)
     }
@@ -61,7 +61,7 @@ impl Cursor {
         Self(seq.0.saturating_sub(1))
     }
 
-    /// The number in URLs.
+    /// The number, as in URLs.
     pub const fn get(self) -> u64 {
         self.0
     }
@@ -82,17 +82,18 @@ impl fmt::Display for Cursor {
 #[derive(Debug)]
 pub struct Verified {
     pub event: VerifiedEvent,
-    /// The relay that delivered it first.
+    /// The relay that delivered the event first.
     pub relay: Arc<str>,
-    /// When its frame was read, Unix time in milliseconds.
+    /// When the event's frame was read, in Unix milliseconds.
     pub received_at_ms: u64,
-    /// The same moment on the monotonic clock, for latencies.
+    /// When the event's frame was read, on the monotonic clock. Used for latencies.
     pub received: Instant,
-    /// The event's share of the byte budget between sockets and commit, released on drop.
+    /// The event's share of the byte budget between sockets and commit. Dropping the permit
+    /// releases the share.
     pub budget: Option<OwnedSemaphorePermit>,
 }
 
-/// What a shard sends to the sequencer, in the order of reading and verification.
+/// What a shard sends to the sequencer, in the order of reading.
 #[derive(Debug)]
 pub enum Submission {
     Event(Verified),
@@ -112,12 +113,12 @@ pub struct Entry {
     pub seq: Seq,
     /// The log that assigned the number.
     pub log: LogId,
-    /// When its first copy was received, Unix time in milliseconds.
+    /// When the first copy of the event was received, in Unix milliseconds.
     pub received_at_ms: u64,
-    /// The URL of the relay that delivered it first.
+    /// The URL of the relay that delivered the event first.
     pub relay: Arc<str>,
     pub event: VerifiedEvent,
-    /// When its frame was read; `None` for an entry from RocksDB.
+    /// When the event's frame was read; `None` for an entry from RocksDB.
     pub received: Option<Instant>,
     envelope: OnceLock<Bytes>,
 }
@@ -134,7 +135,7 @@ impl Entry {
     }
 
     /// `{"seq":N,"log":"<16 hex digits>","received_at":<unix ms>,"relay":"wss://…","event":{…}}`,
-    /// serialised once for all consumers. It is valid UTF-8.
+    /// serialised once for all consumers. The bytes are valid UTF-8.
     pub fn envelope(&self) -> &Bytes {
         self.envelope.get_or_init(|| {
             let relay = serde_json::Value::from(&*self.relay);
@@ -146,7 +147,8 @@ impl Entry {
         })
     }
 
-    /// A copy that can outlive the batch of this entry. It shares all bytes.
+    /// A copy that can outlive the batch of this entry. The copy shares the bytes of the event and
+    /// of the envelope.
     pub fn copied(&self) -> Self {
         Self {
             seq: self.seq,
@@ -161,7 +163,7 @@ impl Entry {
 
     /// An estimate of the bytes in memory.
     pub(super) fn footprint(&self) -> usize {
-        // Counts the JSON twice, because the envelope will probably be needed too.
+        // Counts the JSON twice, because the envelope, which repeats it, will probably be needed.
         size_of::<Self>() + 2 * self.event.json().len() + 100
     }
 }

@@ -1,12 +1,12 @@
-//! The free space of the disk. Every write that adds data checks it first, because RocksDB refuses
-//! all writes after it has met a full disk, until it is reopened.
+//! The free space of the disk. Every write that adds data first checks the free space: once RocksDB
+//! has met a full disk, it refuses all writes until it is reopened.
 
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Reads the bytes that are free for an unprivileged process. Tests replace it.
+/// Reads the bytes that are free for an unprivileged process. Tests replace this function.
 #[derive(Clone)]
 pub struct FreeSpace(Arc<dyn Fn() -> io::Result<u64> + Send + Sync>);
 
@@ -19,7 +19,7 @@ impl FreeSpace {
         })
     }
 
-    /// A replacement for tests.
+    /// Lets a test decide how much space is free.
     pub fn from_fn(bytes: impl Fn() -> io::Result<u64> + Send + Sync + 'static) -> Self {
         Self(Arc::new(bytes))
     }
@@ -33,7 +33,7 @@ impl FreeSpace {
     }
 }
 
-/// The space that must stay free on a disk, because RocksDB needs it to flush its memory.
+/// The space that must stay free on a disk, because RocksDB needs the space to flush its memory.
 #[derive(Debug, Clone)]
 pub struct Reserve {
     pub free_space: FreeSpace,
@@ -62,7 +62,7 @@ impl Reserve {
         Self { free_space: FreeSpace::from_fn(|| Ok(u64::MAX)), bytes_min: 0 }
     }
 
-    /// Whether `bytes` can be written. If the file system cannot be queried, the write is tried.
+    /// Checks whether `bytes` can be written. Passes if the file system cannot be queried.
     ///
     /// # Errors
     /// When the disk is too full.

@@ -13,27 +13,27 @@
 //! | `followers` | a follower in hex, `/`, a name | a [`CursorRow`](super::CursorRow) |
 //!
 //! Numbers are big-endian, so that keys sort as numbers do. One write batch holds a record, its id
-//! and the new head, so they exist together or not at all. Trimming deletes a range of `events`;
-//! rows of `ids` stay until an event of their age would no longer be admitted.
+//! and the new head, so these exist together or not at all. Trimming deletes a range of `events`; a
+//! row of `ids` stays until an event of its age would no longer be admitted.
 //!
-//! The version of the format is in `meta`. A log with an unknown version is not opened, because a
-//! program that misreads the layout could destroy the log.
+//! The version of the format is in `meta`. A log with an unknown version is not opened: a program
+//! that misreads the layout could destroy the log.
 
 use super::entry::Seq;
 use super::mark::RelayTable;
 
-/// The version of everything described here. Before version 6, cursors had no
+/// The version of the layout above. Before version 6, cursors had no
 /// [`has_acked`](super::CursorRow::has_acked).
 pub const FORMAT_VERSION: u64 = 6;
 
-/// The oldest version that opening a log converts to the current one.
+/// The oldest version that can be opened. Opening converts the log to the current version.
 pub(crate) const FORMAT_OLDEST: u64 = 5;
 
-/// Column family of records by sequence.
+/// Column family of records, by sequence.
 pub const EVENTS: &str = "events";
-/// Column family of sequences by id.
+/// Column family of sequences, by event id.
 pub const IDS: &str = "ids";
-/// Column family of single numbers.
+/// Column family of single values, by name.
 pub const META: &str = "meta";
 /// Column family of rows about relays.
 pub const RELAYS: &str = "relays";
@@ -43,7 +43,7 @@ pub const CURSORS: &str = "cursors";
 pub const CONSUMERS: &str = "consumers";
 /// Column family of dead letters.
 pub(crate) const DEAD_LETTERS: &str = "dead_letters";
-/// Column family of the embedded registry: bots, and who follows them.
+/// Column family of the embedded registry: bots and follows.
 pub(crate) const REGISTRY: &str = "registry";
 /// Column family of the cursors of followers on `/fanout`.
 pub const FOLLOWERS: &str = "followers";
@@ -57,15 +57,15 @@ pub const META_FORMAT: &[u8] = b"format";
 pub const META_HEAD: &[u8] = b"head";
 /// `meta`: the oldest sequence that is kept.
 pub const META_FLOOR: &[u8] = b"floor";
-/// `meta`: without fsync, sequences up to here may have been assigned, even if `head` is lower
-/// after a power loss.
+/// `meta`: the last reserved sequence, without fsync. After a power loss, sequences up to here may
+/// have been assigned although `head` is lower.
 pub const META_RESERVED: &[u8] = b"reserved";
 
-/// `meta`: the number of the [`LogId`](super::LogId). Opening a log without one adds it.
+/// `meta`: the number of the [`LogId`](super::LogId). Opening a log without this key adds it.
 pub const META_LOG_ID: &[u8] = b"log_id";
 
-/// `meta`: the public key whose secrets the registry holds, 32 bytes; absent before the first start
-/// with the fan-out.
+/// `meta`: the public key (32 bytes) whose secrets the registry holds. Absent before the first
+/// start with the fan-out.
 pub(crate) const META_REGISTRY_OWNER: &[u8] = b"registry_owner";
 
 pub(crate) const fn event_key(seq: Seq) -> [u8; 8] {

@@ -1,4 +1,5 @@
-//! The identity of a log. A change tells consumers that sequence numbers now mean other events.
+//! The identity of a log. A new identity tells consumers that sequence numbers now mean other
+//! events.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,16 +7,16 @@ use std::str::FromStr;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A random number that is stored in the log. Restoring a backup replaces it, because the gateway
-/// then assigns the sequence numbers after the backup again, to other events.
+/// A random number that is stored in the log. Restoring a backup replaces the number, because the
+/// gateway then assigns the sequence numbers after the backup again, to other events.
 ///
-/// 64 random bits are enough: an identity only has to differ from the few others that one consumer
-/// sees.
+/// 64 random bits are enough: an identity must only differ from the few other identities that a
+/// consumer sees.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LogId(u64);
 
 impl LogId {
-    /// The header with the identity, in answers of the API and in deliveries over HTTP.
+    /// The header with the identity, in responses of the API and in requests to HTTP sinks.
     pub const HEADER: &str = "Relayer-Log";
 
     const DIGITS: usize = 16;
@@ -47,7 +48,7 @@ impl fmt::Debug for LogId {
     }
 }
 
-/// A text is not the written form of a [`LogId`].
+/// The error for a text that is not the written form of a [`LogId`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a log's identity has 16 lower-case hexadecimal digits")]
 pub struct NotALogId;

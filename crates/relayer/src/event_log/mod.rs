@@ -4,10 +4,10 @@
 //! [`store`], with the layout of [`keys`] and the values of `record`. A committed batch then
 //! appears in the [`tail`] and moves the head. [`reader`] follows the log from a cursor, [`query`]
 //! answers single questions, [`retention`] trims the old end, [`log_id`] identifies the log. The
-//! database also holds what is proven about relays ([`mark`]), the [`cursors`] of receivers, their
-//! [`dead_letters`], and the embedded [`registry`]. [`backup`] copies all of that. A [full
-//! disk](free_space) pauses the writer; any other error of RocksDB stops the process, because it
-//! must never be read as "absent".
+//! database also holds what is proven about relays ([`mark`]), the [`cursors`] of receivers, the
+//! [`dead_letters`] of sinks, and the embedded [`registry`]. [`backup`] copies the whole database.
+//! A [full disk](free_space) pauses the writer. Any other error of RocksDB stops the process,
+//! because an error must never be read as "absent".
 
 pub(crate) mod backup;
 pub(crate) mod cursors;
@@ -54,13 +54,13 @@ pub struct EventLog {
     store: Store,
     clock: Clock,
     tail: Tail,
-    /// The last committed sequence; readers wait on it. Closed with the log.
+    /// The last committed sequence. Readers wait for changes of this value.
     head: watch::Sender<Cursor>,
-    /// The oldest kept sequence, or the next one if nothing is kept.
+    /// The oldest kept sequence, or the next sequence if no event is kept.
     floor: AtomicU64,
     /// The first failure of RocksDB that a reader saw.
     broken: watch::Sender<Option<StorageError>>,
-    /// Locked while a backup is made.
+    /// Held while a backup is made.
     backing_up: Mutex<()>,
 }
 
@@ -68,14 +68,14 @@ impl EventLog {
     /// Opens the log at `path`, or creates it.
     ///
     /// # Errors
-    /// When the path cannot be used, another process uses it, it is damaged, or it has a format
-    /// that this version does not open.
+    /// When the path cannot be used, another process has the log open, or the log is damaged or has
+    /// a format that this version does not open.
     pub fn open(path: &Path, options: StoreOptions, tail_bytes_max: usize) -> Result<Arc<Self>, OpenError> {
         Self::open_with(path, options, tail_bytes_max, Clock::system(), Reserve::none())
     }
 
-    /// Like [`open`](Self::open), with a clock, which is compared with the newest event, and with
-    /// the space that must stay free on the disk.
+    /// Like [`open`](Self::open), with a clock, which is checked against the newest event, and a
+    /// minimum of free disk space.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -100,7 +100,7 @@ impl EventLog {
         }))
     }
 
-    /// Gives the log at `path` a new identity. Returns the old one and the new one.
+    /// Gives the log at `path` a new identity. Returns the old and the new identity.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -111,8 +111,7 @@ impl EventLog {
         Ok((old, new))
     }
 
-    /// The identity of the log, which changes when sequence numbers may mean other events than
-    /// before.
+    /// The identity of the log. It changes when sequence numbers may mean other events than before.
     pub const fn id(&self) -> LogId {
         self.store.log_id()
     }
@@ -127,10 +126,10 @@ impl EventLog {
         Seq::new(self.floor.load(Ordering::Acquire))
     }
 
-    /// Whether the log has ever held an event of this id, as far back as ids are kept.
+    /// Whether the log holds or once held the event with this id. Ids are not kept forever.
     ///
     /// # Errors
-    /// When RocksDB fails, which must not be taken for "no".
+    /// When RocksDB fails. The caller must not take an error for "no".
     pub fn contains(&self, id: &ClaimedId) -> Result<bool, StorageError> {
         self.store.contains(id)
     }
@@ -138,12 +137,12 @@ impl EventLog {
     /// Calls `each` with every id in the log, until `each` returns `false`.
     ///
     /// # Errors
-    /// When RocksDB fails; `each` may have got some ids by then.
+    /// When RocksDB fails. `each` may have received some ids already.
     pub(crate) fn for_each_id(&self, each: impl FnMut(&ClaimedId) -> bool) -> Result<(), StorageError> {
         self.store.for_each_id(each)
     }
 
-    /// The rows of a table, by relay.
+    /// All rows of a table, with the URLs of their relays.
     ///
     /// # Errors
     /// When RocksDB fails.
@@ -189,10 +188,10 @@ impl EventLog {
         &self.clock
     }
 
-    /// Whether the disk has room for another row.
+    /// Checks whether the disk has room for another row.
     ///
     /// # Errors
-    /// When it has none.
+    /// When the disk is full.
     pub(crate) fn check_room(&self) -> Result<(), StorageError> {
         self.store.room().check(0).map_err(|error| StorageError::no_room("commit", error))
     }
@@ -202,7 +201,7 @@ impl EventLog {
         self.tail.figures()
     }
 
-    /// The store, for figures.
+    /// The store, whose figures the metrics show.
     pub fn store(&self) -> &Store {
         &self.store
     }
@@ -212,8 +211,8 @@ impl EventLog {
         reader::Reader::new(Arc::clone(self), cursor)
     }
 
-    /// Waits until a reader or a query sees RocksDB fail. The process must then stop: events that
-    /// cannot be read would be missing without notice.
+    /// Waits until a reader or a query sees RocksDB fail. The process must then stop: otherwise
+    /// unreadable events would be missing without notice.
     pub async fn failure(&self) -> StorageError {
         let mut broken = self.broken.subscribe();
         match broken.wait_for(Option::is_some).await.map(|error| error.clone()) {
@@ -222,7 +221,7 @@ impl EventLog {
         }
     }
 
-    /// Returns the outcome unchanged, and reports a failure to [`failure`](Self::failure).
+    /// Passes a failure to [`failure`](Self::failure), and returns the outcome unchanged.
     fn note<T>(&self, outcome: Result<T, StorageError>) -> Result<T, StorageError> {
         if let Err(error) = &outcome
             && !error.is_full()
@@ -244,7 +243,7 @@ impl EventLog {
         }
     }
 
-    /// Closes the log for readers: they end when they have read everything.
+    /// Closes the log for readers. A reader ends when it has read all entries.
     pub fn close(&self) {
         self.tail.close();
         self.head.send_modify(|_| {});

@@ -11,7 +11,7 @@ use crate::limits::{KNOWN_SCAN_MAX, PAGE_BYTES_MAX, PAGE_EVENTS_MAX, PAGE_SCAN_M
 pub struct Page {
     /// The matching events, in order.
     pub entries: Vec<Entry>,
-    /// Where the next page begins: every event up to here was examined.
+    /// The next page begins after this cursor: all events up to it were examined.
     pub next_cursor: Cursor,
 }
 
@@ -38,24 +38,25 @@ pub(crate) enum CursorError {
     },
 }
 
-/// The events of a time span that the log has.
+/// The log's events of a time span.
 #[derive(Debug)]
 pub enum Known {
     /// `created_at` and id of each event.
     All(Vec<(u64, ClaimedId)>),
-    /// More than the requested maximum.
+    /// There are more events than the requested maximum.
     TooMany,
-    /// More events follow the beginning of the span than a query reads.
+    /// The log has more events since the beginning of the span than a query reads.
     TooFarBack,
 }
 
 impl EventLog {
-    /// Whether delivery can begin after a cursor. 0 always means the oldest event that is kept.
+    /// Checks whether delivery can begin after a cursor. Cursor 0 always means the oldest event
+    /// that is kept.
     ///
     /// # Errors
     /// When the next events are trimmed, or the cursor is beyond the newest sequence.
     pub(crate) fn check_cursor(&self, cursor: Cursor) -> Result<(), CursorError> {
-        // The floor is read first, so that it is at most one above the head.
+        // The floor is read first, so that the floor is at most one above the head.
         let oldest = self.floor();
         let newest = self.head();
         if cursor > newest {
@@ -67,7 +68,7 @@ impl EventLog {
         Ok(())
     }
 
-    /// The event of this id, if it is in the log. Reads the disk.
+    /// The event with this id, if the log has it. Reads the disk.
     ///
     /// # Errors
     /// When RocksDB fails.
@@ -96,7 +97,7 @@ impl EventLog {
     }
 
     /// `created_at` and id of at most `max` events that match a filter, for NIP-77. Events that are
-    /// dated long after their receipt may be missing; this only causes more requests. Reads the
+    /// dated long after their receipt may be missing, which only causes more requests. Reads the
     /// disk.
     ///
     /// # Errors
@@ -125,8 +126,9 @@ impl EventLog {
         })
     }
 
-    /// The events after a cursor that match all filters: at most `limit`, [`PAGE_EVENTS_MAX`] and
-    /// about [`PAGE_BYTES_MAX`], out of at most [`PAGE_SCAN_MAX`] examined ones. Reads the disk.
+    /// The events after a cursor that match all filters: at most `limit` or [`PAGE_EVENTS_MAX`]
+    /// events and about [`PAGE_BYTES_MAX`]. Examines at most [`PAGE_SCAN_MAX`] events. Reads the
+    /// disk.
     ///
     /// # Errors
     /// When RocksDB fails.

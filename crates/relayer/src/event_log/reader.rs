@@ -1,6 +1,6 @@
-//! A reader follows the log from its own cursor: it reads the tail when it is close to the head,
-//! and RocksDB when it lags. It holds one chunk at a time, so a slow consumer does not affect
-//! others.
+//! A reader follows the log from its own cursor. Close to the head, it reads the tail; when
+//! lagging, it reads RocksDB. A reader holds one chunk at a time, so a slow consumer does not
+//! affect other consumers.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ pub enum ReadError {
     Storage(#[from] StorageError),
 }
 
-/// Entries that follow each other in the log.
+/// Entries in the order of the log.
 #[derive(Debug, Clone)]
 pub struct Chunk {
     entries: Arc<[Entry]>,
@@ -34,12 +34,12 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// The entries in order. There is at least one.
+    /// The entries in order, at least one.
     pub fn entries(&self) -> &[Entry] {
         self.entries.get(self.from..).unwrap_or_default()
     }
 
-    /// The entries after a cursor; there must be at least one.
+    /// The entries after a cursor. At least one entry must be after the cursor.
     pub(crate) fn after(cursor: Cursor, entries: Arc<[Entry]>) -> Self {
         let from = entries.partition_point(|entry| Cursor::after(entry.seq) <= cursor);
         Self { entries, from }
@@ -57,8 +57,8 @@ pub struct Reader {
     log: Arc<EventLog>,
     head: watch::Receiver<Cursor>,
     cursor: Cursor,
-    /// A pending read of RocksDB. It stays when the future that waits for it is dropped, so that a
-    /// reader never has more than one.
+    /// A pending read of RocksDB. The read stays here when the future that waits for it is dropped,
+    /// so that a reader never has two pending reads.
     stored: Option<JoinHandle<Result<Stored, ReadError>>>,
 }
 
@@ -81,7 +81,8 @@ impl Reader {
         *self.head.borrow()
     }
 
-    /// The next entries if they are in memory; if not, RocksDB may have some.
+    /// The next entries if they are in memory. Otherwise `None`, although RocksDB may have further
+    /// entries.
     pub fn next_in_memory(&mut self) -> Option<Chunk> {
         match self.log.tail.find(self.cursor) {
             TailPosition::Here(entries) => Some(self.advance(entries)),
@@ -90,7 +91,7 @@ impl Reader {
     }
 
     /// Waits for the next entries; `None` when the log is closed and read to its end. Dropping the
-    /// future skips nothing.
+    /// future skips no entries.
     ///
     /// # Errors
     /// When the next entries are trimmed, or RocksDB fails.
@@ -121,8 +122,8 @@ impl Reader {
         chunk
     }
 
-    /// Reads RocksDB on the blocking pool. An empty answer means that the cursor was in a gap, and
-    /// has been moved over it.
+    /// Reads RocksDB on the blocking pool. If the cursor was in a gap, moves the cursor over the
+    /// gap and returns no entries.
     async fn read_stored(&mut self) -> Result<Arc<[Entry]>, ReadError> {
         let (log, cursor) = (&self.log, self.cursor);
         let reading = self.stored.get_or_insert_with(|| {
@@ -143,13 +144,13 @@ impl EventLog {
     fn read_stored(&self, cursor: Cursor) -> Result<Stored, ReadError> {
         loop {
             let first = if cursor == Cursor::START { self.floor() } else { cursor.next() };
-            // The head is read after the floor, so the floor exceeds it by at most one. An earlier
-            // head could be far below the floor; a reader from 0 would stop there and report
-            // trimmed events.
+            // The head is read after the floor, so that the floor exceeds the head by at most one.
+            // An earlier head could be far below the floor; a reader from 0 would stop there and
+            // report trimmed events.
             let up_to = self.head();
             let entries = self.note(self.store.read(first, up_to, READ_EVENTS_MAX, READ_BYTES_MAX))?;
-            // The floor moves before events are deleted, so if it is not above `first`, no event is
-            // missing.
+            // The floor moves before events are deleted, so no event is missing if the floor is not
+            // above `first`.
             let oldest = self.floor();
             if first >= oldest {
                 return Ok((entries.into(), up_to));

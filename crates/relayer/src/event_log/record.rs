@@ -9,15 +9,15 @@ use super::entry::{Entry, Seq};
 use super::keys::{read_event_key, read_number};
 use super::log_id::LogId;
 
-/// A value of `events`: version (u8, now 1), `received_at` in Unix milliseconds (u64), the bytes of
-/// all records before this one (u64), length (u16) and text of the relay's URL, the event's
-/// canonical JSON.
+/// A value of `events`: version (u8, now 1), `received_at` in Unix milliseconds (u64), total bytes
+/// of all earlier records (u64), length (u16) and text of the relay's URL, the event's canonical
+/// JSON.
 ///
 /// The running sum of bytes gives retention the size of any span of the log by a subtraction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Record<'a> {
     pub(crate) received_at_ms: u64,
-    /// Bytes of all records that were ever written before this one.
+    /// The total bytes of all earlier records, trimmed ones included.
     pub(crate) bytes_before: u64,
     pub(crate) relay: &'a str,
     pub(crate) json: &'a [u8],
@@ -27,7 +27,7 @@ const RECORD_VERSION: u8 = 1;
 
 impl<'a> Record<'a> {
     /// Appends the stored form. A URL whose length exceeds a u16 would be cut, but a
-    /// [`RelayUrl`](crate::config::RelayUrl) has 1 KiB at most.
+    /// [`RelayUrl`](crate::config::RelayUrl) has at most 1 KiB.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         let relay_len = u16::try_from(self.relay.len()).unwrap_or(u16::MAX);
         out.push(RECORD_VERSION);
@@ -38,7 +38,7 @@ impl<'a> Record<'a> {
         out.extend_from_slice(self.json);
     }
 
-    /// Reads the stored form; `None` if it is damaged.
+    /// Reads the stored form; `None` if the record is damaged.
     pub(crate) fn read(value: &'a [u8]) -> Option<Self> {
         let rest = value.strip_prefix(&[RECORD_VERSION])?;
         let (received_at_ms, rest) = rest.split_first_chunk::<8>()?;
@@ -53,7 +53,7 @@ impl<'a> Record<'a> {
         })
     }
 
-    /// The log's entry with this record and number; `None` if the event is damaged.
+    /// The log entry of this record; `None` if the event is damaged.
     pub(crate) fn into_entry(self, log: LogId, seq: Seq) -> Option<Entry> {
         let event = VerifiedEvent::from_canonical(Bytes::copy_from_slice(self.json))?;
         Some(Entry::new(log, seq, self.received_at_ms, Arc::from(self.relay), event))
@@ -63,7 +63,7 @@ impl<'a> Record<'a> {
 /// A row of `ids`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct IdRow {
-    /// The number of the event, which may be trimmed.
+    /// The sequence of the event. The event may be trimmed.
     pub(crate) seq: Seq,
     /// The event's `created_at`, which decides how long the row is kept.
     pub(crate) created_at: u64,
@@ -74,7 +74,7 @@ impl IdRow {
         (u128::from(self.seq.get()) << 64 | u128::from(self.created_at)).to_be_bytes()
     }
 
-    /// Reads a stored value; `None` if it is damaged.
+    /// Reads a stored value; `None` if the value is damaged.
     pub(crate) fn from_bytes(value: &[u8]) -> Option<Self> {
         let (seq, created_at) = value.split_first_chunk::<8>()?;
         Some(Self { seq: read_event_key(seq)?, created_at: read_number(created_at)? })

@@ -1,5 +1,5 @@
 //! The rows of the embedded registry, as bytes. [`embedded`](crate::fanout::registry::embedded)
-//! encodes and decodes them.
+//! encodes and decodes these rows.
 
 use wire::PublicKey;
 
@@ -10,8 +10,9 @@ use super::{EventLog, StorageError, keys};
 pub(crate) type RegistryChange = (Vec<u8>, Option<Vec<u8>>);
 
 impl EventLog {
-    /// Calls `each` for the rows of a snapshot of the registry from a key on, in the order of the
-    /// keys, until `each` returns `Some(false)`. `None` means that a row is damaged.
+    /// Calls `each` for the rows of the registry from a key on, in the order of the keys, until
+    /// `each` returns `Some(false)`. All rows are from one snapshot. `each` returns `None` for a
+    /// damaged row.
     ///
     /// # Errors
     /// When RocksDB fails, or a row is damaged.
@@ -45,8 +46,8 @@ impl EventLog {
         })
     }
 
-    /// Changes rows of the registry, and its owner if one is given, in one commit. Waits for the
-    /// disk.
+    /// Changes rows of the registry and, if `owner` is given, the registry's owner, in one commit.
+    /// Waits for the disk.
     ///
     /// # Errors
     /// When RocksDB fails; the process must then stop.
@@ -55,7 +56,8 @@ impl EventLog {
         rows: &[RegistryChange],
         owner: Option<PublicKey>,
     ) -> Result<(), StorageError> {
-        // The owner is written once, and without it no start with a fan-out succeeds.
+        // The owner alone needs no room: it is written once, and no start with a fan-out succeeds
+        // without it.
         let mut changes = if rows.is_empty() { self.store.batch_with_room() } else { self.store.batch() };
         let written = (|| {
             for (key, row) in rows {

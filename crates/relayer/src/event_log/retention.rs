@@ -1,11 +1,11 @@
 //! Retention: trims the old end of the log by age and by size. Trimming by age waits for the
-//! slowest sink, trimming by size does not.
+//! slowest sink; trimming by size does not.
 //!
 //! Times of receipt may decrease along the log, because the clock may have been wrong. Trimming by
-//! age therefore reads one event after the other, and stops at the first that must be kept.
+//! age therefore reads one event after the other and stops at the first event that must be kept.
 //!
-//! The floor moves first, so that no reader starts below it; then RocksDB deletes the range. Ids
-//! stay until an event of their age would be refused anyway; compaction then deletes them.
+//! The floor moves first, so that no reader starts below the floor; then RocksDB deletes the range.
+//! An id stays until an event of its age would be refused anyway; then compaction deletes the id.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,23 +23,23 @@ pub struct Retention {
     pub age_ms_max: u64,
     /// Events after this cursor are not trimmed by age, because a sink still needs them.
     pub needed_after: Cursor,
-    /// The maximum bytes of records, uncompressed and without ids.
+    /// The maximum size of all records in bytes, uncompressed and without ids.
     pub bytes_max: u64,
-    /// Events created longer ago than this many seconds are not admitted, so their ids may be
-    /// deleted.
+    /// Events created longer ago than this many seconds are not admitted, so the ids of such events
+    /// may be deleted.
     pub admitted_age_secs_max: u64,
 }
 
 impl Default for Retention {
-    /// No bounds, and no sink that needs events.
+    /// No bounds. No sink needs events.
     fn default() -> Self {
         Self { age_ms_max: 0, needed_after: Cursor::END, bytes_max: 0, admitted_age_secs_max: 0 }
     }
 }
 
 impl EventLog {
-    /// Trims at once and then every [`RETENTION_INTERVAL`], with the bounds that `retention`
-    /// returns each time, until `stop` is set.
+    /// Trims at once and then every [`RETENTION_INTERVAL`], until `stop` is set. Each time,
+    /// `retention` returns the bounds.
     ///
     /// # Errors
     /// When RocksDB fails.
@@ -58,7 +58,7 @@ impl EventLog {
                         events = trimmed, oldest = self.floor().get(), "trimmed the log by retention"
                     );
                 }
-                // At the limit, there may be more to trim.
+                // If trimming stopped at the limit, more events may be due.
                 last = (trimmed < AGED_AT_ONCE_MAX).then(Instant::now);
             }
             std::thread::sleep(STOP_CHECK_INTERVAL);
@@ -79,8 +79,8 @@ impl EventLog {
         self.trim(believed, self.clock.unix_ms())
     }
 
-    /// Trims the events beyond the bounds, and returns their number: at most [`AGED_AT_ONCE_MAX`]
-    /// by age. Reads and writes the disk.
+    /// Trims the events beyond the bounds, by age at most [`AGED_AT_ONCE_MAX`]. Returns the number
+    /// of trimmed events. Reads and writes the disk.
     ///
     /// # Errors
     /// When RocksDB fails.
@@ -104,8 +104,8 @@ impl EventLog {
         Ok(kept_from.get() - floor.get())
     }
 
-    /// The first sequence from `from` on that was received at `oldest_ms` or later, or comes after
-    /// `needed_after`.
+    /// The first sequence from `from` on that trimming by age must keep: received at `oldest_ms` or
+    /// later, or after `needed_after`.
     fn first_young(&self, from: Seq, oldest_ms: u64, needed_after: Cursor) -> Result<Seq, StorageError> {
         let last = needed_after.min(self.head());
         let (mut kept_from, mut looked_at) = (from, 0);
@@ -130,9 +130,9 @@ impl EventLog {
         self.store.trim(kept_from)
     }
 
-    /// The first sequence from `from` on whose record meets a condition, by binary search: all
-    /// later records must meet the condition, too. The sequence after the head if no record meets
-    /// it.
+    /// The first sequence from `from` on whose record meets a condition; the sequence after the
+    /// head if no record does. This is a binary search: all later records must meet the condition,
+    /// too.
     pub(super) fn first_where(
         &self,
         from: Seq,
@@ -150,8 +150,8 @@ impl EventLog {
         Ok(Seq::new(low))
     }
 
-    /// `Break` if the first record from `seq` on meets the condition, or if there is none;
-    /// otherwise its sequence.
+    /// Looks at the first record from `seq` on. `Break` if that record meets the condition or does
+    /// not exist; otherwise the record's sequence.
     fn probe(
         &self,
         seq: Seq,
@@ -175,5 +175,5 @@ const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 /// second.
 pub(crate) const AGED_AT_ONCE_MAX: u64 = 100_000;
 
-/// How far the clock may be set back without readmitting an event whose id is deleted.
+/// The clock may be set back this far without readmitting an event whose id is deleted.
 const CLOCK_STEP_SECS: u64 = 3_600;

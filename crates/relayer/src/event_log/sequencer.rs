@@ -1,15 +1,15 @@
 //! The single writer. Sorts verified events, assigns sequence numbers, commits them in one RocksDB
 //! batch, then publishes them to readers.
 //!
-//! Marks of relays are committed in the batch of the events before them, or in a later one.
+//! Marks of relays are committed in the same batch as the events before them, or in a later batch.
 //!
 //! Within a batch, events are sorted by `created_at`. Events of the same second keep the order in
 //! which they left their shard, which is the order of arrival for each author: swapping a bot's
 //! "open" and "close" would cost its followers money.
 //!
-//! The writer never waits to fill a batch. While one batch is being committed, the next gathers in
-//! the inbox, so batches grow with the load. A batch is one RocksDB write: records, ids and the
-//! head are on the disk together or not at all.
+//! The writer never waits to fill a batch. While one batch is being committed, the events of the
+//! next batch gather in the inbox, so batches grow with the load. A batch is one RocksDB write: its
+//! records, its ids and the new head are on the disk together or not at all.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,8 +26,8 @@ use super::{EventLog, StorageError};
 use crate::crash_point;
 use crate::limits::{DISK_RETRY, MARKS_GATHER};
 
-/// Without fsync, sequences are reserved on the disk in steps of this size, so that none is
-/// assigned twice after a power loss. An unclean stop skips at most this number.
+/// Without fsync, sequences are reserved on the disk in steps of this size, so that no sequence is
+/// assigned twice after a power loss. An unclean stop skips at most this many sequences.
 const RESERVATION: u64 = 100_000;
 
 /// The settings of a [`Sequencer`].
@@ -37,7 +37,7 @@ pub struct SequencerOptions {
     pub batch_size: usize,
 }
 
-/// Whether the writer waits for room on the disk. Shared with `/ready`.
+/// The state of a writer that may wait for room on the disk. `/ready` shows this state.
 #[derive(Debug, Default)]
 pub struct DiskFull {
     paused: AtomicBool,
@@ -56,7 +56,7 @@ impl DiskFull {
     }
 }
 
-/// The writer of a log, which must have only one.
+/// The writer of a log. A log must have only one writer.
 #[derive(Debug)]
 pub struct Sequencer {
     log: Arc<EventLog>,
@@ -64,7 +64,7 @@ pub struct Sequencer {
     disk_full: Arc<DiskFull>,
     /// The last sequence that was assigned.
     last: Cursor,
-    /// Without fsync: sequences up to here are reserved on the disk.
+    /// Sequences up to here are reserved on the disk. Used only without fsync.
     reserved: Cursor,
     bytes_written: u64,
     record: Vec<u8>,
@@ -85,12 +85,12 @@ impl Sequencer {
         Ok(Self { log, options, disk_full, last, reserved: last, bytes_written, record: Vec::new() })
     }
 
-    /// Writes the events of the inbox until all its senders are dropped (or, on a full disk, until
-    /// [`give_up`](DiskFull::give_up)), and calls `committed` for each batch between its commit and
+    /// Writes the events of the inbox until all senders are dropped or, on a full disk, until
+    /// [`give_up`](DiskFull::give_up). Calls `committed` for each batch after its commit and before
     /// its publication.
     ///
     /// # Errors
-    /// When RocksDB fails. The relays still have the events that were not committed.
+    /// When RocksDB fails. Relays still have the uncommitted events.
     pub fn run(
         mut self,
         inbox: &Receiver<Vec<Submission>>,
@@ -98,8 +98,8 @@ impl Sequencer {
     ) -> Result<(), StorageError> {
         let mut waiting: VecDeque<Submission> = VecDeque::new();
         let mut marks = Vec::new();
-        // Marks without events are gathered for a moment, because thousands of relays answer pings
-        // at different times.
+        // If no events arrive, marks wait for further marks, because thousands of relays answer
+        // pings at different times.
         let mut marks_due: Option<Instant> = None;
         loop {
             if waiting.is_empty() {
@@ -136,7 +136,8 @@ impl Sequencer {
         self.release_reservation()
     }
 
-    /// The next events, up to the size of a batch. Marks among them are added to `marks`.
+    /// Takes the next events, up to the size of a batch. Adds the marks between these events to
+    /// `marks`.
     fn take_batch(&self, waiting: &mut VecDeque<Submission>, marks: &mut Vec<Mark>) -> Vec<Verified> {
         let mut batch = Vec::with_capacity(waiting.len().min(self.options.batch_size));
         while batch.len() < self.options.batch_size
@@ -150,7 +151,7 @@ impl Sequencer {
         batch
     }
 
-    /// Commits events together with marks, or marks alone.
+    /// Commits and publishes events together with marks, or marks alone.
     fn append(
         &mut self,
         mut batch: Vec<Verified>,
@@ -211,8 +212,8 @@ impl Sequencer {
         Ok(entries.into())
     }
 
-    /// Waits until the disk has room; in the meantime, the inboxes fill and the sockets are not
-    /// read. Returns `false` if the process stops before that.
+    /// Waits until the disk has room. Meanwhile, the inboxes fill and the sockets are not read.
+    /// Returns `false` if the process stops first.
     fn wait_for_room(&self) -> bool {
         let mut waited = false;
         while let Err(NoRoom { free, min_free_bytes, .. }) = self.log.store.room().check(0) {
@@ -246,7 +247,7 @@ impl Sequencer {
         self.set_reserved(self.last.get() + count + RESERVATION)
     }
 
-    /// Releases unused sequences, so that a clean stop skips none.
+    /// Releases unused sequences, so that a clean stop skips no sequence.
     fn release_reservation(&mut self) -> Result<(), StorageError> {
         if self.reserved > self.last { self.set_reserved(self.last.get()) } else { Ok(()) }
     }
@@ -260,7 +261,7 @@ impl Sequencer {
     }
 }
 
-/// The next burst; `Timeout` if none arrives before `due`.
+/// Waits for the next burst. Fails with `Timeout` if no burst arrives before `due`.
 fn next_burst(
     inbox: &Receiver<Vec<Submission>>,
     due: Option<Instant>,

@@ -1,5 +1,5 @@
-//! The end of the log in memory: the last batches up to a number of bytes, shared by all readers
-//! that are close to the head.
+//! The end of the log in memory: the last batches, up to a number of bytes. All readers that are
+//! close to the head share the tail.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub(crate) struct Tail {
 struct State {
     batches: VecDeque<Batch>,
     bytes: usize,
-    /// The tail has everything after this cursor.
+    /// The tail has all entries after this cursor.
     covered_after: Cursor,
     closed: bool,
 }
@@ -36,11 +36,11 @@ struct Batch {
 pub(crate) enum TailPosition {
     /// The batch that holds the next entry.
     Here(Arc<[Entry]>),
-    /// Nothing after the cursor has been committed.
+    /// No entry after the cursor has been committed yet.
     AtHead,
-    /// Nothing after the cursor will be committed: the log is closed.
+    /// No entry after the cursor will be committed: the log is closed.
     Closed,
-    /// The next entry is older than the tail: RocksDB has it.
+    /// The next entry is older than the tail and must be read from RocksDB.
     Behind,
 }
 
@@ -50,7 +50,8 @@ impl Tail {
         Self { bytes_max, state: RwLock::new(state) }
     }
 
-    /// Adds the next batch, and drops old ones beyond the maximum of bytes, but never the newest.
+    /// Adds the next batch, and drops the oldest batches beyond the maximum of bytes, but never the
+    /// newest batch.
     pub fn push(&self, entries: Arc<[Entry]>) {
         let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
             return;
@@ -92,7 +93,7 @@ impl Tail {
         }
     }
 
-    /// The bytes and the number of events.
+    /// The bytes and the number of events in the tail.
     pub fn figures(&self) -> (usize, usize) {
         let state = self.state.read();
         (state.bytes, state.batches.iter().map(|batch| batch.entries.len()).sum())

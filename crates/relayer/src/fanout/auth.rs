@@ -1,7 +1,7 @@
 //! The NIP-42 exchange on a `/fanout` socket.
 //!
-//! The gateway sends `["AUTH",<challenge>]` first. Until the client has answered, it may send
-//! nothing else.
+//! The gateway sends `["AUTH",<challenge>]` first. The client may send nothing else before its
+//! answer.
 
 use axum::extract::ws::{Message, WebSocket};
 use futures_util::StreamExt;
@@ -12,7 +12,7 @@ use super::proof::nip42::Challenge;
 use super::proof::{BadProof, ProofVerifier};
 use crate::limits::PROOF_TIMEOUT;
 
-/// The text is the close reason, which is limited to 123 bytes.
+/// The text of this error is the close reason, which may have at most 123 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AuthError {
     #[error("the client disconnected")]
@@ -25,7 +25,7 @@ pub(crate) enum AuthError {
     BadProof(BadProof),
 }
 
-/// Sends a challenge and waits for the answer. The client gets an `OK` message with the result.
+/// Sends a challenge, waits for the answer, and replies with an `OK` message that has the result.
 pub async fn authenticate(socket: &mut WebSocket, proofs: &ProofVerifier) -> Result<PublicKey, AuthError> {
     let challenge = Challenge::random();
     let authenticated = async {

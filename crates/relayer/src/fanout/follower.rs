@@ -1,5 +1,5 @@
-//! The messages for one follower: the signals of the bots that it currently follows, encrypted for
-//! the follower.
+//! The messages for one follower: the signals of the bots that the follower currently follows,
+//! encrypted for the follower.
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -19,7 +19,7 @@ use crate::serve::{Damaged, Source};
 
 /// The message is encrypted with the NIP-44 conversation key.
 pub(crate) const ENCRYPTION: &str = "nip44-v2";
-/// The message is encrypted with the key derived from the shared secret; otherwise it is NIP-44 v2.
+/// The message is encrypted by NIP-44 v2 with the key that is derived from the shared secret.
 pub(crate) const ENCRYPTION_SECRET: &str = "nip44-v2-shared-secret";
 
 #[derive(Debug)]
@@ -28,13 +28,13 @@ pub struct FollowerSource {
     signals: Arc<Signals>,
     keys: Arc<ConversationKeys>,
     cursor: Cursor,
-    /// The follows that the follower has been told about. Messages use these, so that the follower
-    /// learns of a change before it takes effect.
+    /// The follows that the follower has been told about. Messages use these follows, so that the
+    /// follower learns of a change before the change takes effect.
     announced: Arc<Vec<Follow>>,
     pending_notices: VecDeque<Utf8Bytes>,
-    /// Reads the log while the cursor is behind the signals in memory.
+    /// Reads the log while the cursor is before the signals in memory.
     log_reader: Option<Reader>,
-    /// The age from which a signal is stale.
+    /// The age above which a signal is stale.
     max_age: Option<Duration>,
 }
 
@@ -94,8 +94,8 @@ impl FollowerSource {
     }
 }
 
-/// Whether a signal is too old to trade on. A creation time in the future does not make a signal
-/// younger than its receipt.
+/// Whether a signal is too old to trade on. A signal that is dated after its receipt ages from the
+/// receipt.
 fn is_stale(created_at: u64, received_at_ms: u64, now_ms: u64, max_age: Option<Duration>) -> bool {
     let made_ms = created_at.saturating_mul(1_000).min(received_at_ms);
     max_age.is_some_and(|max| u128::from(now_ms.saturating_sub(made_ms)) > max.as_millis())
@@ -112,15 +112,14 @@ impl Source for FollowerSource {
             match signals.after(self.cursor) {
                 SignalLookup::Signals(chunk) => return Ok(Some(self.take(chunk))),
                 SignalLookup::Closed => return Ok(None),
-                // A follower without follows need not read the log. It is woken when a follow is
-                // added.
+                // A follower without follows need not read the log. Adding a follow wakes the
+                // follower.
                 SignalLookup::Behind if self.presence.has_follows() => return self.read_log().await,
                 SignalLookup::Behind => {}
                 SignalLookup::NoneUpTo(cursor) => self.skip_to(cursor),
             }
             let mut woken = pin!(self.presence.woken());
-            // From here on, wake-ups are noticed. Anything that happened earlier is found by the
-            // check below.
+            // From here on, wake-ups are noticed. The check below finds earlier changes.
             woken.as_mut().enable();
             if self.has_notices() {
                 continue;
@@ -227,7 +226,7 @@ mod tests {
         log.page(Cursor::START, 1, &[]).unwrap().entries.remove(0)
     }
 
-    /// Messages must not depend on changes between `has_notices` and `message`.
+    /// A change between `has_notices` and `message` must not affect the message.
     #[test]
     fn messages_use_the_follows_that_the_follower_was_told_about() {
         const KIND: u16 = 30_931;

@@ -1,4 +1,4 @@
-//! The gateway's own key: configured, or created once next to the database.
+//! The gateway's own key. It is configured, or created once next to the database.
 //!
 //! If a key file exists but cannot be used, the start fails. The file is never replaced, because
 //! followers pin the public key, and the registry's secrets are sealed with the key.
@@ -36,11 +36,11 @@ pub enum IdentityError {
     CannotCreate { path: PathBuf, source: io::Error },
 }
 
-/// Returns the configured key, or else the one in [`KEY_FILE`], which is created if it does not
-/// exist.
+/// Returns the configured key. Without one, returns the key in [`KEY_FILE`] and creates the file if
+/// it does not exist.
 ///
 /// # Errors
-/// When the file contains no key, is readable by others, or cannot be created.
+/// When the file contains no key, other users may read it, or it cannot be created.
 pub(crate) fn load_or_create(config: &Config) -> Result<Arc<Signer>, IdentityError> {
     if let Some(key) = config.nostr.key() {
         return Ok(Arc::clone(key.signer()));
@@ -62,9 +62,9 @@ pub(crate) fn load_or_create(config: &Config) -> Result<Arc<Signer>, IdentityErr
     }
 }
 
-/// Returns the key file that belongs to the database in this folder.
+/// Returns the path of the key file that belongs to the database in this folder.
 pub fn key_file(database: &Path) -> PathBuf {
-    // The parent of `data/..` is not `data`. An empty parent means the working directory.
+    // An empty parent means the working directory.
     let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty());
     folder.unwrap_or(Path::new(".")).join(KEY_FILE)
 }
@@ -105,7 +105,7 @@ fn write_new(path: &Path) -> io::Result<()> {
 fn random_key() -> Zeroizing<[u8; 32]> {
     loop {
         let key = Zeroizing::new(rand::random::<[u8; 32]>());
-        // Only about 1 in 2^128 numbers is not a valid key.
+        // About 1 in 2^128 numbers is not a valid key.
         if Signer::from_secret(&key).is_some() {
             return key;
         }

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::limits::CONVERSATION_KEYS_MAX;
 
-/// Separates keys derived from a shared secret from all other keys.
+/// The HKDF salt: it separates keys that are derived from a shared secret from all other keys.
 pub(crate) const SHARED_SECRET_SALT: &[u8] = b"moltrade-fanout-v1";
 
 /// A NIP-44 conversation key. The memory is wiped on drop.
@@ -30,8 +30,8 @@ impl MessageKey {
         Self(key)
     }
 
-    /// Returns the NIP-44 v2 payload in base64, with a random nonce. `None` unless the text has 1
-    /// to 2^32 - 1 bytes.
+    /// Returns the NIP-44 v2 payload in base64, with a random nonce. Returns `None` unless the text
+    /// has 1 to 2^32 - 1 bytes.
     pub(crate) fn encrypt(&self, plaintext: &[u8]) -> Option<String> {
         self.encrypt_with(plaintext, rand::random())
     }
@@ -48,15 +48,15 @@ impl fmt::Debug for MessageKey {
     }
 }
 
-/// The conversation keys between the gateway and its followers. Deriving one costs as much as
-/// verifying a signature, so the cache holds the last [`CONVERSATION_KEYS_MAX`].
+/// The conversation keys between the gateway and its followers. Deriving a key costs as much as
+/// verifying a signature, so the last [`CONVERSATION_KEYS_MAX`] keys are cached.
 pub struct ConversationKeys {
     gateway: nostr::key::SecretKey,
     known: Cache<PublicKey, Arc<MessageKey>>,
 }
 
 impl ConversationKeys {
-    /// Returns `None` if the gateway's key is invalid; the key of a [`Signer`] never is.
+    /// Returns `None` if the gateway's key is invalid, which the key of a [`Signer`] never is.
     pub fn new(gateway: &Signer) -> Option<Self> {
         let gateway = nostr::key::SecretKey::from_slice(&*gateway.secret()).ok()?;
         Some(Self { gateway, known: Cache::new(CONVERSATION_KEYS_MAX) })
@@ -175,7 +175,7 @@ mod tests {
         assert!(keys.with(&PublicKey::from_bytes([0xff; 32])).is_none());
     }
 
-    /// Expected value: HMAC-SHA256("moltrade-fanout-v1", secret) from Python's `hmac`.
+    /// The expected value is HMAC-SHA256("moltrade-fanout-v1", secret) from Python's `hmac`.
     #[test]
     fn a_shared_secret_gives_a_key_by_hkdf_extract() {
         let key = MessageKey::from_shared_secret(b"correct horse battery staple");

@@ -1,6 +1,6 @@
 //! Trade signals, encrypted for each follower of a bot.
 //!
-//! - [`serve`] admits and serves followers; [`service`] builds, runs and stops all of it.
+//! - [`serve`] admits and serves followers; [`service`] builds, runs and stops the fan-out.
 //! - `runtime`: the threads that encrypt and send signals.
 //! - `auth`: the NIP-42 exchange on a `/fanout` socket.
 //! - [`follower`]: the messages for one follower.
@@ -9,9 +9,9 @@
 //! - [`rate_limit`]: limits calls per key and per address.
 //! - [`proof`]: verifies NIP-42 and NIP-98 events.
 //! - [`identity`]: the gateway's own key.
-//! - [`keys`]: the keys that encrypt signals; [`shared_secret`]: which secrets are too weak.
+//! - [`keys`]: the keys that encrypt signals; [`shared_secret`]: refuses weak secrets.
 //!
-//! Modules import only modules that stand below them (tested in `tests/structure`):
+//! A module imports only modules that are listed below it (tested in `tests/structure`):
 //!
 //! ```layers
 //! serve

@@ -1,6 +1,7 @@
 //! Daily limits per key and per address.
 //!
-//! The whole quota can be used at once and refills evenly over the day (GCRA, ITU-T I.371).
+//! A caller can use the whole quota at once. The quota refills evenly over the day (GCRA, ITU-T
+//! I.371).
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -50,10 +51,10 @@ impl DailyLimit {
         }))
     }
 
-    /// Counts a call made with a key from an address.
+    /// Counts a call of this key from this address.
     pub fn count(&self, key: PublicKey, address: IpAddr) -> Result<(), LimitReached> {
-        // The address comes first: an address over its limit then adds no entry for each key that
-        // it makes up, and uses none of an honest key's quota.
+        // The address is counted first. So an address over its limit cannot add entries by
+        // inventing keys, and cannot use up the quota of an honest key.
         self.count_all(&[RateKey::Address(origin(address)), RateKey::Key(key)])
     }
 
@@ -82,8 +83,8 @@ impl DailyLimit {
 }
 
 impl CallCounter {
-    /// Bounds the memory: drops entries with a full quota. If that is not enough, drops all
-    /// entries, which is better than refusing honest callers.
+    /// Bounds the memory: drops entries with a full quota. If these are too few, drops all entries,
+    /// which is better than refusing honest callers.
     fn make_room(&self, limiter: &mut Limiter) {
         if limiter.len() < CALLERS_MAX {
             return;
@@ -101,7 +102,7 @@ impl CallCounter {
 
 fn new_limiter(daily_limit: NonZeroU32) -> Limiter {
     let each = Duration::from_secs(86_400) / daily_limit.get();
-    // The largest configurable limit allows one call every 86 us.
+    // The period is not zero: the largest configurable limit allows a call every 86 us.
     let quota = Quota::with_period(each).unwrap_or(Quota::per_second(NonZeroU32::MAX));
     RateLimiter::hashmap_with_clock(quota.allow_burst(daily_limit), DefaultClock::default())
 }

@@ -9,11 +9,12 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::limits::{FANOUT_BLOCKING_THREADS_MAX, SHUTDOWN_MAX};
 
-/// At this niceness a thread gets a quarter of a core that it shares with a normal thread.
+/// On a shared core, a thread of this niceness gets a quarter of the time and a normal thread gets
+/// the rest.
 const NICENESS: i32 = 5;
 
-/// The threads that encrypt and send. Threads that read relays and commit take precedence, no
-/// matter how many followers get a signal at once.
+/// The threads that encrypt and send signals. Threads that read relays and commit take precedence,
+/// no matter how many followers get a signal at once.
 #[derive(Debug)]
 pub(super) struct FanoutRuntime {
     handle: Handle,
@@ -40,7 +41,7 @@ impl FanoutRuntime {
         self.handle.spawn(task)
     }
 
-    /// Stops all tasks and waits for the threads.
+    /// Stops all tasks and waits for the threads to end.
     pub async fn stop(&self) {
         let Some(runtime) = self.runtime.lock().take() else { return };
         drop(tokio::task::spawn_blocking(move || runtime.shutdown_timeout(SHUTDOWN_MAX)).await);
@@ -58,7 +59,7 @@ fn lower_thread_priority() {
 }
 
 impl Drop for FanoutRuntime {
-    /// Dropping may happen in a task, which must not block.
+    /// Must not block, because it may run in a task.
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.get_mut().take() {
             runtime.shutdown_background();

@@ -19,9 +19,9 @@ use crate::serve::{Client, ClientTask, ConsumerName, EnterError, Lease, Share, S
 /// Where delivery starts.
 #[derive(Debug, Clone)]
 pub struct StartOptions {
-    /// The start position without a consumer name.
+    /// The start position if the client gives no consumer name.
     pub cursor: Cursor,
-    /// The consumer's name, and the start position if it has no stored cursor yet.
+    /// The consumer's name, and the start position of a consumer that has no stored cursor yet.
     pub(crate) consumer: Option<(ConsumerName, StartPosition)>,
 }
 
@@ -30,7 +30,7 @@ pub struct StartOptions {
 pub(crate) enum AdmitError {
     #[error("restricted: this key has too many connections")]
     TooManyConnections,
-    /// Only followers have stored cursors.
+    /// A key that follows no bot cannot be a consumer: only followers have stored cursors.
     #[error("restricted: this key follows no bot, so no cursor is stored for it; subscribe first")]
     NotFollowing,
     #[error(transparent)]
@@ -38,7 +38,7 @@ pub(crate) enum AdmitError {
 }
 
 impl AdmitError {
-    /// The reason in the metrics. `None` for failures of the gateway.
+    /// The label in the metrics; `None` if the gateway failed.
     const fn refusal(&self) -> Option<FollowerRefusal> {
         match self {
             Self::TooManyConnections => Some(FollowerRefusal::TooManyConnections),
@@ -99,13 +99,13 @@ impl Fanout {
         Ok(Admitted { presence, lease, cursor, head })
     }
 
-    /// Serves a connected client on the fan-out's runtime, so that encrypting for many followers
-    /// does not delay the tasks that read relays.
+    /// Serves a connected client on the fan-out's runtime: encrypting for many followers must not
+    /// delay the tasks that read relays.
     pub async fn serve(self: Arc<Self>, socket: WebSocket, client: Client, taken: Taken, auth: ClientAuth) {
         let fanout = Arc::clone(&self);
         let served =
             self.runtime.spawn(async move { fanout.serve_on_runtime(socket, client, taken, auth).await });
-        // If the task panics, the panic hook reports it, and the connection is closed.
+        // If the task panics, the panic hook reports the panic and the connection is closed.
         drop(served.await);
     }
 
@@ -121,7 +121,8 @@ impl Fanout {
             ClientAuth::Pending(options) => {
                 let authenticated = tokio::select! {
                     authenticated = self.authenticate(&mut socket, options) => authenticated,
-                    // A client that has not proved its key is not drained.
+                    // A client that has not proved its key gets no remaining signals when the
+                    // gateway stops.
                     () = client.stopping() => Err("the gateway is stopping".to_owned()),
                 };
                 match authenticated {
@@ -133,8 +134,8 @@ impl Fanout {
         let Admitted { presence, lease, cursor, head } = admitted;
         let (follower, consumer) = (presence.pubkey, lease.as_ref().map(|lease| lease.name().to_owned()));
         tracing::debug!(%cursor, %follower, consumer, origin = %client.origin(), "serving a follower");
-        // The key is derived now, so that many new connections do not all derive theirs at the
-        // first signal.
+        // The conversation key is derived now, so that many new connections do not all derive keys
+        // at the first signal.
         drop(self.keys.with(&follower));
         let (signals, keys) = (Arc::clone(&self.signals), Arc::clone(&self.keys));
         let source = FollowerSource::new(presence, signals, keys, cursor, self.max_age);
@@ -146,7 +147,7 @@ impl Fanout {
         task.run(socket, client).await;
     }
 
-    /// Runs NIP-42 on the socket and admits the follower. The error is the close reason.
+    /// Authenticates the client by NIP-42 and admits the follower. The error is the close reason.
     async fn authenticate(&self, socket: &mut WebSocket, options: StartOptions) -> Result<Admitted, String> {
         let head = self.log.head();
         let follower = match authenticate(socket, &self.proofs).await {
@@ -178,7 +179,7 @@ impl Fanout {
     }
 }
 
-/// Closes the socket with a reason and waits briefly for the client to read it.
+/// Closes the socket with a reason, and waits briefly for the client to read the reason.
 async fn close(mut socket: WebSocket, reason: String) {
     /// The longest close reason (RFC 6455, section 5.5).
     const REASON_BYTES_MAX: usize = 123;

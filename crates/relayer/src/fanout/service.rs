@@ -50,7 +50,7 @@ pub struct Fanout {
     pub(crate) call_limit: DailyLimit,
     /// Limits the new bots per address.
     pub(crate) new_bot_limit: DailyLimit,
-    /// The policy on who may register new bots.
+    /// Who may register new bots.
     pub registration: Registration,
     pub clients: Clients,
     pub(super) signals: Arc<Signals>,
@@ -131,7 +131,7 @@ impl Fanout {
             failed.send_replace(Some(StageFailure::new("the signal reader", reason)));
         });
         let (registry, failed) = (Arc::clone(&self.registry), self.failed.clone());
-        // This runs in its own task, because the database may be slow or down.
+        // The registry is kept in sync in its own task, because the database may be slow or down.
         let following = self.runtime.spawn(async move { registry.keep_in_sync().await });
         self.runtime.spawn(async move {
             if let Err(panic) = following.await {
@@ -161,15 +161,15 @@ impl Fanout {
         }
     }
 
-    /// Stops all tasks, once all clients are disconnected. RocksDB aborts the process if a task
-    /// still holds the log at exit.
+    /// Stops all tasks. Call this after all clients are disconnected. RocksDB aborts the process if
+    /// a task still holds the log at exit.
     pub async fn stop(&self) {
         self.runtime.stop().await;
     }
 }
 
-/// Returns where reading starts: a little before the head, so that followers that reconnect after a
-/// restart, possibly thousands, need not read the log themselves.
+/// Returns where reading starts: a little before the head, so that thousands of followers that
+/// reconnect after a restart need not read the log themselves.
 fn look_back(log: &EventLog) -> Cursor {
     let oldest = Cursor::before(log.floor());
     Cursor::from_number(log.head().get().saturating_sub(SIGNALS_LOOK_BACK)).max(oldest)

@@ -1,4 +1,4 @@
-//! Refuses weak shared secrets: those that others know, and those that can be guessed.
+//! Refuses shared secrets that others know or can guess.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
@@ -14,18 +14,19 @@ const NIP19: [&str; 8] =
 /// Hex digits of a key or an event id.
 const KEY_DIGITS: usize = 64;
 
-/// The minimum number of different bytes. Sixteen random hex digits have ten on average.
+/// The minimum number of different bytes. Sixteen random hex digits have ten different ones on
+/// average.
 const DIFFERENT_MIN: usize = 7;
 
-/// Why a shared secret is refused. The text continues "`shared_secret` …" and does not quote the
-/// secret.
+/// Why a shared secret is refused. The error text follows "`shared_secret`" in a sentence, and does
+/// not quote the secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum WeakSecret {
     #[error("must have {SHARED_SECRET_BYTES_MIN} to {SHARED_SECRET_BYTES_MAX} bytes")]
     Length,
     #[error("must not hold a Nostr key or another text of NIP-19 (npub1…, nsec1…)")]
     Nip19,
-    /// The secret contains a key in hex, or something that looks like one.
+    /// The secret contains a key in hex, or hex digits that look like a key.
     #[error("must not hold {KEY_DIGITS} hex digits in a row, as Nostr keys and event ids have")]
     HexDigits,
     /// The secret contains a key of the request in base64.
@@ -35,7 +36,7 @@ pub(crate) enum WeakSecret {
     LittleVariety,
 }
 
-/// Checks a shared secret; `keys` are the keys of the bot, the follower and the gateway.
+/// Checks a shared secret. `keys` are the public keys of the bot, the follower and the gateway.
 pub fn check(secret: &[u8], keys: &[PublicKey]) -> Result<(), WeakSecret> {
     if !(SHARED_SECRET_BYTES_MIN..=SHARED_SECRET_BYTES_MAX).contains(&secret.len()) {
         return Err(WeakSecret::Length);
@@ -66,7 +67,7 @@ fn has_variety(secret: &[u8]) -> bool {
     different.sort_unstable();
     different.dedup();
     let after = |distance| secret.iter().zip(secret.iter().skip(distance));
-    // The secret may be a short text that repeats.
+    // The secret may repeat a short text.
     let longest = SHARED_SECRET_BYTES_MIN.min(secret.len() / 2);
     let repeats = (1..=longest).any(|period| after(period).all(|(one, other)| one == other));
     // The secret may consist of small steps: "abcdef…", "987654…", "aabbcc…"

@@ -2,8 +2,8 @@
 //!
 //! One reader follows the log, keeps the newest signals in memory and wakes the followers of the
 //! signals' bots. Other events cost a follower nothing. There is no queue per follower: each
-//! follower reads the signals in memory after its own cursor, and reads the log itself when it is
-//! further behind.
+//! follower reads the signals in memory from its own cursor on. A follower that is further behind
+//! reads the log.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::event_log::tail::{Tail, TailPosition};
 use crate::event_log::{Cursor, Entry, EventLog, StorageError};
 use crate::limits::FOLLOWERS_BEHIND_MAX;
 
-/// The newest signals.
+/// The newest signals of the log.
 #[derive(Debug)]
 pub struct Signals {
     log: Arc<EventLog>,
@@ -26,9 +26,9 @@ pub struct Signals {
     directory: Arc<Directory>,
     bytes_max: usize,
     tail: Tail,
-    /// The log was read up to this sequence, and its signals are in the tail.
+    /// The log was read up to this sequence, and the signals up to here were added to the tail.
     scanned: AtomicU64,
-    /// Limits how many followers behind the tail read the log at the same time.
+    /// Limits the number of followers that are behind the tail and read the log at the same time.
     read_permits: Semaphore,
 }
 
@@ -37,16 +37,16 @@ pub struct Signals {
 pub(super) enum SignalLookup {
     /// Signals, not necessarily from bots that the follower follows.
     Signals(Chunk),
-    /// There are no signals up to this cursor, which is where reading ended.
+    /// There are no signals up to this cursor, where reading has ended so far.
     NoneUpTo(Cursor),
     /// There are no more signals, and the log is closed.
     Closed,
-    /// The tail begins later, so the follower must read the log.
+    /// The tail begins after the follower's next signal, so the follower must read the log.
     Behind,
 }
 
 impl Signals {
-    /// Starts after a cursor. Events of these kinds are signals; up to `bytes_max` bytes of them
+    /// Starts after a cursor. Events of `kinds` are signals. Up to `bytes_max` bytes of signals
     /// stay in memory.
     pub fn new(
         log: &Arc<EventLog>,
@@ -72,9 +72,9 @@ impl Signals {
     /// When RocksDB fails.
     pub async fn run(&self) -> Result<(), StorageError> {
         let mut reader = self.log.reader(Cursor::from_number(self.scanned.load(Ordering::Acquire)));
-        // Counts the bytes since all followers were last woken. Signals of other bots do not wake a
-        // follower; after many, it would fall behind the tail. In the tail an entry takes up to
-        // three times the size of its JSON.
+        // The bytes of signals since all followers were last woken. Signals of other bots do not
+        // wake a follower, so after many of them the follower would fall behind the tail. In the
+        // tail, an entry takes up to three times the size of its JSON.
         let mut unswept = 0;
         loop {
             match reader.next().await {
@@ -99,8 +99,8 @@ impl Signals {
         Ok(())
     }
 
-    /// Stores the signals of a chunk in the tail and wakes their followers. Returns the size of the
-    /// signals.
+    /// Adds the signals of a chunk to the tail and wakes the followers of their bots. Returns the
+    /// size of the signals.
     fn publish(&self, chunk: &Chunk) -> usize {
         let signals: Arc<[Entry]> =
             chunk.entries().iter().filter(|entry| self.is_signal(&entry.event)).map(Entry::copied).collect();
@@ -108,15 +108,15 @@ impl Signals {
         let bytes = signals.iter().map(|entry| entry.event.json().len()).sum();
         self.tail.push(signals);
         if let Some(last) = chunk.last() {
-            // Stored after the push: a follower that reads `scanned` first and then finds no
-            // signals has missed none.
+            // `scanned` is stored after the push: a follower that first reads `scanned` and then
+            // finds no signals has missed no signal.
             self.scanned.store(last.get(), Ordering::Release);
         }
         self.directory.wake_followers(bots.iter());
         bytes
     }
 
-    /// Whether an event has a signal kind. Its author may not be a registered bot.
+    /// Whether an event has a signal kind. The author need not be a registered bot.
     pub(super) fn is_signal(&self, event: &VerifiedEvent) -> bool {
         self.kinds.contains(&event.kind())
     }

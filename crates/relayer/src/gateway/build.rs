@@ -45,7 +45,7 @@ pub enum StartError {
     Thread(#[from] io::Error),
 }
 
-/// The gateway's view of the system, which tests replace.
+/// The parts of the gateway's environment that tests replace.
 #[derive(Debug)]
 pub struct Environment {
     pub(crate) reserve: Reserve,
@@ -53,7 +53,7 @@ pub struct Environment {
     pub clock: Clock,
     /// Whether the gateway dials relays.
     pub dials: bool,
-    /// Gives a test a sender to the sequencer. The sequencer ends when all senders are dropped.
+    /// Gives a test a sender to the sequencer. The sequencer ends when all its senders are dropped.
     pub(crate) submissions: Option<mpsc::Sender<SyncSender<Vec<Submission>>>>,
 }
 
@@ -107,14 +107,14 @@ impl Gateway {
         let mut stages = Stages::default();
         let resolver = environment.resolver;
         let instance = InstanceId::random();
-        // Comes first, because a file of certificate authorities may be unusable.
+        // The dialer is built first, because its file of certificate authorities may be unusable.
         let dialer = Arc::new(dialer(config, instance, resolver.clone())?);
         let admission = Admission::shared(&config.filters);
         let sequencer = sequencer(config, &log, &disk_full)?;
         let (inboxes, submissions) =
             start_ingest(config, &mut stages, sequencer, &dedupe, &admission, &metrics.ingest)?;
         if let Some(tap) = environment.submissions {
-            // A test that has ended needs no sender.
+            // Sending fails only if the test has ended.
             let _ = tap.send(submissions);
         }
         let workers = Workers::start(&config.output, &log, resolver, &metrics.sinks)?;
@@ -249,8 +249,8 @@ fn start_retention(
     };
     let (log, admission, stop) = (Arc::clone(log), Arc::clone(admission), Arc::clone(stopping));
     let sinks = Arc::clone(sinks);
-    // Evaluated at each run, with the current policy and sinks: ids are deleted only if the policy
-    // refuses their events, and events that a sink still needs are not deleted by age.
+    // Each run uses the current policy and sinks: ids are deleted only if the policy refuses their
+    // events, and events that a sink still needs are not deleted by age.
     let present = move || Retention {
         needed_after: needed_after(&sinks),
         admitted_age_secs_max: admission.load().age_secs_max(),

@@ -1,5 +1,5 @@
 //! The gateway, which owns relays, ingest, event log, sinks, clients and fan-out. [`build`] starts
-//! it, this file runs and drains it, and [`parts`] is the view that its servers get.
+//! the gateway, this file runs and drains it, and [`parts`] holds what its servers share.
 
 mod build;
 mod memory;
@@ -33,7 +33,7 @@ pub use parts::Parts;
 pub enum DrainError {
     #[error(transparent)]
     Stage(#[from] StageFailure),
-    /// Events that had been read could not be committed in time.
+    /// Events that were read from relays could not be committed in time.
     #[error("could not finish within {secs} s; events that were not committed are requested from their relays again", secs = DRAIN_MAX.as_secs())]
     Timeout,
 }
@@ -45,7 +45,7 @@ pub struct Gateway {
     workers: Workers,
     stages: Stages,
     supervisor: JoinHandle<Result<(), StageFailure>>,
-    /// Checks for jumps of the clock.
+    /// Checks the clock for steps.
     clock: JoinHandle<()>,
     stop: watch::Sender<bool>,
     stopping: Arc<AtomicBool>,
@@ -81,16 +81,16 @@ impl Gateway {
             npub = npub(self.identity.pubkey()),
             "signals are fanned out to followers on /fanout"
         );
-        // Called only once, so this cannot fail.
+        // The fan-out is set only once, so setting cannot fail.
         let _ = self.parts.fanout.set(fanout);
         Ok(())
     }
 
-    /// Ends without draining sinks and clients: their cursors are not written. Events that were
-    /// already read are committed. Waits for the threads that use the log.
+    /// Ends without draining sinks and clients, whose cursors are not written. Commits the events
+    /// that were already read, and waits for the threads that use the log.
     ///
     /// # Errors
-    /// When a stage failed, or this takes longer than [`DRAIN_MAX`].
+    /// When a stage failed, or the end takes longer than [`DRAIN_MAX`].
     pub(crate) async fn abort(self) -> Result<(), DrainError> {
         Ok(timeout(DRAIN_MAX, self.abort_in_order()).await.map_err(|_| DrainError::Timeout)??)
     }
@@ -133,8 +133,8 @@ impl Gateway {
         }
     }
 
-    /// Stops reading from relays, commits what was read, and closes the log. Connected sinks and
-    /// clients get the remaining events.
+    /// Stops reading from relays, commits the events that were read, and closes the log. Connected
+    /// sinks and clients get the remaining events.
     ///
     /// # Errors
     /// When a stage failed, or draining takes longer than [`DRAIN_MAX`].
@@ -153,7 +153,7 @@ impl Gateway {
         self.parts.disk_full.give_up();
         self.stop.send_replace(true);
         self.clock.abort();
-        // When the last connection ends, so do the shards, and then the sequencer.
+        // The shards end when the last connection ends, and then the sequencer ends.
         if !self.supervisor.is_finished() && timeout(GOODBYES_MAX, &mut self.supervisor).await.is_err() {
             self.supervisor.abort();
             // The supervised tasks end with the supervisor.
@@ -166,8 +166,8 @@ impl Gateway {
     }
 }
 
-/// Waits until the clients of `/ws` and `/fanout` have the remaining events, or until the time is
-/// up.
+/// Waits until the clients of `/ws` and `/fanout` have the remaining events, but at most
+/// [`CLIENT_DRAIN_MAX`].
 async fn drain_clients(parts: &Parts) {
     let followers = async {
         match parts.fanout() {

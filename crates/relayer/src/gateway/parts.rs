@@ -36,7 +36,7 @@ pub struct Parts {
     /// The named consumers of `/ws`.
     pub consumers: Consumers,
     pub identity: Arc<Signer>,
-    /// Identifies this process, so that the gateway does not connect to itself.
+    /// Identifies this process, so that the gateway notices a connection to itself.
     pub instance: InstanceId,
     pub(super) fanout: OnceLock<Arc<Fanout>>,
 }

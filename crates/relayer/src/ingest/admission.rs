@@ -1,5 +1,5 @@
-//! Admission policy: which events the gateway accepts. Runs before the signature check, because it
-//! is cheaper.
+//! Admission policy: which events the gateway accepts. Runs before the signature check, which costs
+//! more.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

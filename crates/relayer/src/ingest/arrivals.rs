@@ -1,6 +1,7 @@
 //! Arrival times of the first copies of a sample of events, to measure how late other copies are.
 //!
-//! One id in [`ONE_IN`] is sampled; for the others, one byte is read. New ids overwrite old ones.
+//! One id in [`ONE_IN`] is sampled; one byte of an id shows whether it is. New ids overwrite old
+//! ids.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +10,10 @@ use wire::ClaimedId;
 
 const ONE_IN: u8 = 32;
 
-/// At 10,000 new events a second, this covers the last few seconds.
+/// The number of samples kept, enough for the last few seconds at 10,000 new events a second.
 const PLACES: usize = 4_096;
 
-/// Copies later than this are old events that a relay serves again.
+/// A copy later than this limit is an old event that a relay serves again.
 const LATE_MAX: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
@@ -20,7 +21,7 @@ pub(super) struct Arrivals {
     places: Box<[Place]>,
 }
 
-/// The beginning of an id, and when its first copy arrived.
+/// The beginning of an id, and the arrival time of its first copy.
 type Place = Mutex<Option<(Prefix, Instant)>>;
 type Prefix = [u8; 16];
 

@@ -1,9 +1,9 @@
-//! The Bloom filter: recognises ids that are certainly new, which saves a read from disk.
+//! The Bloom filter recognises ids that are certainly new, so that the log is not read for them.
 //!
-//! It grows by generations. When the newest is full, one of twice the size and half the error rate
-//! is added, so the total error rate stays below [`FALSE_POSITIVES_MAX`] for any number of ids
-//! (Almeida et al., "Scalable Bloom Filters", 2007). It is rebuilt from the event log at start.
-//! Until the rebuild is complete, no id counts as certainly new.
+//! The filter grows by generations. When the newest generation is full, another of twice the size
+//! and half the error rate is added, so the total error rate stays below [`FALSE_POSITIVES_MAX`]
+//! for any number of ids (Almeida et al., "Scalable Bloom Filters", 2007). The filter is rebuilt
+//! from the event log at start. Until the rebuild is complete, no id counts as certainly new.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,14 +18,14 @@ use wire::ClaimedId;
 /// The maximum false-positive rate of all generations together.
 pub(crate) const FALSE_POSITIVES_MAX: f64 = 0.01;
 
-/// The first generation's share of the error rate. Each later generation has half the share of the
-/// one before, so together they use 90 %; the rest is a safety margin.
+/// The first generation's share of the error rate. Each later generation has half its predecessor's
+/// share, so all generations together use 90 %; the rest is a safety margin.
 const FIRST_SHARE: f64 = 0.45;
 
 #[derive(Debug)]
 pub struct Bloom {
     hasher: RandomState,
-    /// The generations, oldest first.
+    /// Oldest first.
     generations: ArcSwap<Vec<Arc<AtomicBloomFilter>>>,
     newest: Mutex<Filling>,
     complete: AtomicBool,
@@ -92,7 +92,7 @@ impl Bloom {
         self.complete.load(Ordering::Acquire)
     }
 
-    /// The bytes of all generations, and their number.
+    /// The size of all generations in bytes, and the number of generations.
     pub fn figures(&self) -> (usize, usize) {
         let generations = self.generations.load();
         (generations.iter().map(|generation| generation.num_bits() / 8).sum(), generations.len())

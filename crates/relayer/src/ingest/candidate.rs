@@ -1,5 +1,5 @@
-//! What a connection sends to a shard: the JSON of events whose ids are not in memory, and, after
-//! them, marks that become true once these events are in the log.
+//! The messages from a connection to a shard: the JSON of events whose ids are not in memory, and
+//! marks. A mark follows the events that must be in the log before the mark is true.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use crate::clock::Clock;
 use crate::event_log::{Checkpoint, Mark};
 use crate::limits::{INBOX_CANDIDATES_MAX, INGEST_BYTES_MAX, REPAIR_QUEUE_SHARE, SECONDS_BYTES_MAX};
 
-/// The relay that sent an event. It is notified of the event's outcome.
+/// A relay as the source of an event. The shards tell it what became of the event.
 pub trait Source: fmt::Debug + Send + Sync {
-    /// The URL that is stored with its events.
+    /// The relay's URL, which is stored with its events.
     fn url(&self) -> Arc<str>;
 
-    /// Whether its events are live: their `created_at` should match our clock.
+    /// Whether the relay sends live events: their `created_at` should match our clock.
     fn is_live(&self) -> bool;
 
     /// Counts an event that this relay sent first.
@@ -44,9 +44,9 @@ pub struct Candidate {
     pub source: Arc<dyn Source>,
     /// When the frame was read, in Unix milliseconds.
     pub received_at_ms: u64,
-    /// The same moment on the monotonic clock.
+    /// When the frame was read, on the monotonic clock.
     pub received: Instant,
-    /// The permit for its bytes between sockets and commit.
+    /// The permit for the event's bytes between sockets and commit.
     pub budget: Option<OwnedSemaphorePermit>,
 }
 
@@ -73,7 +73,8 @@ impl Candidate {
 #[derive(Debug)]
 pub enum Inbound {
     Candidate(Candidate),
-    /// Passed on to the sequencer, after everything sent before it.
+    /// A mark. The shard passes it on to the sequencer, after everything that was sent before the
+    /// mark.
     Checkpoint(Arc<Checkpoint>),
 }
 
@@ -95,9 +96,9 @@ pub struct Inboxes {
     senders: Arc<[mpsc::Sender<Inbound>]>,
     budget: Arc<Semaphore>,
     budget_bytes: usize,
-    /// Limits events that wait for other events of the same second. It is separate from the budget:
-    /// repairs pause while the budget is used up, so a repair could end up waiting for its own
-    /// events.
+    /// Limits the bytes of events that wait for other events of the same second. Separate from the
+    /// budget, because repairs pause while the budget is used up: a repair could then wait for its
+    /// own events.
     held: Arc<Semaphore>,
 }
 
@@ -118,7 +119,7 @@ impl Inboxes {
         (inboxes, receivers)
     }
 
-    /// Reserves memory for a candidate that is held until later ones are sent; `None` if none is
+    /// Reserves memory for a candidate that waits for later candidates; `None` if no memory is
     /// left.
     pub fn hold(&self, candidate: &Candidate) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.held).try_acquire_many_owned(candidate.cost()).ok()
@@ -151,12 +152,12 @@ impl Inboxes {
     pub async fn mark(&self, mark: Mark) {
         let checkpoint = Checkpoint::new(mark, self.senders.len());
         for shard in &*self.senders {
-            // The process stops when a shard ends.
+            // An error means that the shard has ended; then the process stops.
             let _ = shard.send(Inbound::Checkpoint(Arc::clone(&checkpoint))).await;
         }
     }
 
-    /// Like [`mark`](Self::mark), but gives up if an inbox is full: for a mark that the next one
+    /// Like [`mark`](Self::mark), but gives up if an inbox is full: for a mark that the next mark
     /// replaces.
     pub(crate) fn offer_mark(&self, mark: Mark) {
         let checkpoint = Checkpoint::new(mark, self.senders.len());

@@ -3,8 +3,8 @@
 //!
 //! An id counts as seen only after its event is committed, so a forged copy cannot make an id look
 //! seen. The order of updates matters: after a commit, the layers learn the id *before* its claim
-//! is removed, and a shard checks the claims *before* the layers, so it always finds the id in one
-//! of them.
+//! is removed, and a shard checks the claims *before* the layers, so the shard always finds the id
+//! in a layer or among the claims.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -138,8 +138,8 @@ impl Dedupe {
         }
     }
 
-    /// Claims a verified id until it is [committed](Self::committed). Its first copy was read at
-    /// `received`.
+    /// Claims a verified id until it is [committed](Self::committed). The id's first copy was read
+    /// at `received`.
     pub fn claim(&self, id: &ClaimedId, received: Instant) {
         self.arrivals.note(id, received);
         self.claims.insert(id);

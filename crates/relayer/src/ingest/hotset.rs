@@ -1,9 +1,9 @@
 //! The hotset: the most recently accepted ids. Every connection reads it for every frame.
 //!
-//! It is a fixed table of small buckets; a new id replaces the oldest one of its bucket. Readers
-//! take no lock and write nothing, so cores do not contend. An id is stored as its first 16 bytes:
-//! a false match would need a second preimage on 128 bits of SHA-256. A reader that races with a
-//! writer may see half of the old id and half of the new one, which matches no real id.
+//! The hotset is a fixed table of small buckets; a new id replaces the oldest id of its bucket.
+//! Readers take no lock and write nothing, so cores do not contend. An id is stored as its first 16
+//! bytes: a false match would need a second preimage on 128 bits of SHA-256. A reader that races
+//! with a writer may see half of the old id and half of the new one, which matches no real id.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -34,8 +34,8 @@ struct Slot {
 }
 
 impl Default for Slot {
-    /// A slot without an id. Zeros would match the id that begins with zeros, which anybody can
-    /// claim.
+    /// A slot without an id: random bits. Zeros would match an id that begins with zeros, which
+    /// anybody can claim.
     fn default() -> Self {
         Self { low: AtomicU64::new(rand::random()), high: AtomicU64::new(rand::random()) }
     }
@@ -44,7 +44,7 @@ impl Default for Slot {
 impl Hotset {
     /// A hotset for `size` ids, at 32 bytes each. Buckets fill unevenly, so `size` is approximate.
     pub fn new(size: usize) -> Self {
-        // Twice the slots, so that few buckets overflow before their ids are old.
+        // Twice as many slots as ids, so that few buckets overflow before their ids are old.
         let buckets = (2 * size).div_ceil(SLOTS).max(1);
         Self {
             buckets: std::iter::repeat_with(Bucket::default).take(buckets).collect(),

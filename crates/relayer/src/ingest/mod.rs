@@ -24,7 +24,7 @@ pub use dedupe::{Dedupe, Layer, Lookup};
 pub use drop_reason::DropReason;
 pub use metrics::Metrics;
 
-/// Called after each commit: adds the batch to the seen set and counts its events.
+/// Called after each commit: adds the committed events to the seen set and to the counters.
 pub fn committed(dedupe: &Dedupe, metrics: &Metrics, entries: &[Entry]) {
     dedupe.committed(entries);
     if let Some(last) = entries.last() {

@@ -23,7 +23,7 @@ use crate::event_log::{StorageError, Submission, Verified};
 /// The result of judging a candidate.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Genuine, and the first copy.
+    /// The event is genuine, and this is its first copy.
     New(VerifiedEvent),
     Duplicate(Layer),
     Dropped(DropReason),
@@ -36,7 +36,8 @@ pub struct Shard {
     verifier: Verifier,
 }
 
-/// When a shard sends verified events to the sequencer although more candidates are waiting.
+/// How many candidates a shard judges, and for how long, before it sends the verified events to the
+/// sequencer.
 #[derive(Debug, Clone, Copy)]
 pub struct BurstLimits {
     pub candidates: usize,
@@ -49,7 +50,8 @@ impl Shard {
         Self { dedupe, admission, verifier: Verifier::new() }
     }
 
-    /// Judges one candidate. On [`Verdict::New`] its id is claimed until the event is committed.
+    /// Judges one candidate. On [`Verdict::New`], the event's id is claimed until the event is
+    /// committed.
     ///
     /// # Errors
     /// When RocksDB fails.
@@ -101,7 +103,7 @@ impl Shard {
                 }
                 if Instant::now() >= deadline && !burst.is_empty() {
                     if sequencer.send(std::mem::take(&mut burst)).is_err() {
-                        return Ok(()); // The sequencer has failed and reports it itself.
+                        return Ok(()); // The sequencer has failed and reports its own error.
                     }
                     deadline = Instant::now() + limits.time;
                 }

@@ -23,7 +23,7 @@ pub enum Reach {
     PublicOnly,
 }
 
-/// An address that is not public.
+/// A reserved IP address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotPublic {
     pub address: IpAddr,
@@ -94,8 +94,8 @@ const SPECIAL_V4: &[(Ipv4Addr, u32, &str)] = &[
     (Ipv4Addr::new(240, 0, 0, 0), 4, "reserved, RFC 1112"),
 ];
 
-/// Like [`SPECIAL_V4`]. Blocks outside 2000::/3 are not public anyway; they are listed for their
-/// names.
+/// Like [`SPECIAL_V4`]. Blocks outside 2000::/3 are not public anyway; they are listed so that the
+/// error can name their purpose.
 const SPECIAL_V6: &[(Ipv6Addr, u32, &str)] = &[
     (Ipv6Addr::UNSPECIFIED, 128, "unspecified, RFC 4291"),
     (Ipv6Addr::LOCALHOST, 128, "loopback, RFC 4291"),
@@ -139,7 +139,7 @@ fn carried(address: Ipv6Addr) -> Vec<Ipv4Addr> {
         [0, 0, 0, 0, 0, 0xffff, high, low] => vec![v4(high, low)],
         // NAT64, RFC 6052: a translator in the network opens the IPv4 connection.
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => vec![v4(high, low)],
-        // 6to4, RFC 3056: the packet is tunnelled to that IPv4 address.
+        // 6to4, RFC 3056: the packet is tunnelled to the embedded IPv4 address.
         [0x2002, high, low, ..] => vec![v4(high, low)],
         // Teredo, RFC 4380: the server's address, and the client's with its bits inverted.
         [0x2001, 0, server_high, server_low, _, _, high, low] => {
@@ -258,7 +258,8 @@ mod tests {
             ("2002:7f00:1::1", "loopback"),
             ("2002:c0a8:101::1", "private"),
             ("2002:808:808::1", "public"),
-            // Teredo: a public server and the client 192.168.1.1; a private server; both public.
+            // Teredo, as server and client: public and 192.168.1.1; private and public; public and
+            // public.
             ("2001:0:808:808:0:0:3f57:fefe", "private"),
             ("2001:0:a00:1:0:0:f7f7:f7f7", "private"),
             ("2001:0:808:808:0:0:f7f7:f7f7", "public"),

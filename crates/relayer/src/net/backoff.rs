@@ -8,7 +8,7 @@ use crate::limits::{
 };
 
 /// Reads the value of a `Retry-After` header: seconds or a date (RFC 9110, section 10.2.3). `None`
-/// if it is neither, or in the past.
+/// if the value is neither, or a date in the past.
 pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     match value.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -24,7 +24,7 @@ pub(crate) struct Backoff {
     failures: u32,
     least: Duration,
     most: Duration,
-    /// The bound after [`FAILURES_TO_DEATH`].
+    /// The bound of the delay after [`FAILURES_TO_DEATH`] failures.
     dead: Duration,
 }
 
@@ -34,8 +34,7 @@ impl Backoff {
         Self { failures: 0, least: BACKOFF_MIN, most: BACKOFF_MAX, dead: PROBE_MAX }
     }
 
-    /// The back-off for a sink: there are few sinks, and each is waited for, so the delay stays
-    /// short.
+    /// The back-off for a sink. Sinks are few and expected to come back, so the delay stays short.
     pub(crate) const fn of_sink() -> Self {
         Self { failures: 0, least: SINK_BACKOFF_MIN, most: SINK_BACKOFF_MAX, dead: SINK_BACKOFF_MAX }
     }
@@ -45,13 +44,13 @@ impl Backoff {
         self.failures = 0;
     }
 
-    /// Counts a failure that will not pass by itself as several, so that the delay grows fast.
+    /// Counts a permanent failure as several failures, so that the delay grows fast.
     pub(crate) const fn note_permanent_failure(&mut self) {
         self.failures = self.failures.saturating_add(FAILURES_TO_DEATH / 5);
     }
 
-    /// Counts a failure and returns the delay: a random time below a bound that doubles up to a
-    /// maximum, and is longer still after [`FAILURES_TO_DEATH`] failures.
+    /// Counts a failure and returns the delay: a random time below a bound. The bound doubles up to
+    /// a maximum, and is higher still after [`FAILURES_TO_DEATH`] failures.
     pub(crate) fn next_delay(&mut self) -> Duration {
         let bound = self.bound();
         self.failures = self.failures.saturating_add(1);

@@ -22,7 +22,7 @@ pub enum ConnectError {
     /// The name does not exist.
     #[error("DNS: {0} does not exist or has no address")]
     NoSuchName(String),
-    /// The name does not resolve.
+    /// The look-up of the name failed.
     #[error("DNS: {0}")]
     Dns(io::Error),
     /// Only public addresses may be dialled, and the host has none.
@@ -78,7 +78,7 @@ impl Dialer {
         Self { lookups, tls: tls.into() }
     }
 
-    /// The addresses of a host that `reach` allows, in the order in which they are tried.
+    /// The host's addresses that `reach` allows, in the order in which they are tried.
     ///
     /// # Errors
     /// When the name does not resolve, or none of its addresses may be dialled.
@@ -105,7 +105,7 @@ impl Dialer {
         Ok(interleaved(allowed).into_iter().map(|address| (address, port).into()).collect())
     }
 
-    /// Connects to the address that answers first, and with `is_secure` performs the TLS handshake.
+    /// Connects to the address that answers first. Performs the TLS handshake if `is_secure`.
     ///
     /// # Errors
     /// When no address accepts the connection, or the handshake fails.
@@ -117,8 +117,8 @@ impl Dialer {
     ) -> Result<Stream, ConnectError> {
         let tcp = within("TCP", connect_first(addresses)).await?.map_err(ConnectError::Tcp)?;
         match is_secure {
-            // Boxed: otherwise the caller's future would reserve memory for a handshake for its
-            // whole lifetime.
+            // Boxed: otherwise the caller's future would hold memory for a handshake as long as it
+            // exists.
             true => Box::pin(self.secure(host, tcp)).await,
             false => Ok(Stream::Plain(tcp)),
         }
@@ -144,7 +144,7 @@ impl std::fmt::Debug for Dialer {
 }
 
 /// Tries the addresses in order (RFC 8305, "happy eyeballs", simplified). The next attempt starts
-/// when one fails, or after [`NEXT_ADDRESS_AFTER`]. The first connection wins, and the other
+/// when an attempt fails, or after [`NEXT_ADDRESS_AFTER`]. The first connection wins, and the other
 /// attempts end.
 ///
 /// # Errors
@@ -160,7 +160,7 @@ async fn connect_first(addresses: impl IntoIterator<Item = SocketAddr>) -> io::R
         tokio::select! {
             ended = attempts.join_next() => match ended {
                 Some(Ok(Ok(stream))) => {
-                    // Failure only costs latency: small messages would be delayed.
+                    // If this fails, small messages are delayed, nothing more.
                     let _ = stream.set_nodelay(true);
                     return Ok(stream);
                 }

@@ -30,7 +30,7 @@ impl From<io::Error> for HandshakeError {
     fn from(error: io::Error) -> Self {
         match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
             Some(Error::InvalidCertificate(fault)) => Self::Certificate(fault.clone()),
-            // The bytes are not the header of a TLS record.
+            // The server's bytes are not the header of a TLS record.
             Some(Error::InvalidMessage(
                 InvalidMessage::InvalidContentType
                 | InvalidMessage::UnknownProtocolVersion
@@ -43,8 +43,8 @@ impl From<io::Error> for HandshakeError {
     }
 }
 
-/// The library's message, except for date faults, whose messages contain the current time, so each
-/// attempt would have a new reason.
+/// The library's message, except for date faults: the message of a date fault contains the current
+/// time, so each attempt would have a new reason.
 fn words(fault: &CertificateError) -> String {
     match fault {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {

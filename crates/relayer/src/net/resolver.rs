@@ -13,13 +13,13 @@ use crate::limits::{DIAL_STEP_TIMEOUT, LOOKUPS_AT_ONCE_MAX};
 
 type Ask = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
-/// Resolves names. Tests replace it.
+/// Resolves host names. Tests use their own resolver.
 #[derive(Clone)]
 pub struct Resolver(Arc<Ask>);
 
 impl Resolver {
-    /// The system's resolver: `/etc/hosts`, DNS and other configured sources, in its order (RFC
-    /// 6724).
+    /// The system's resolver: `/etc/hosts`, DNS and other configured sources, in the system's order
+    /// (RFC 6724).
     pub fn system() -> Self {
         Self::from_fn(|host| {
             // Returns each address once, not once for each socket type.
@@ -67,11 +67,10 @@ impl Lookups {
         Self { resolver, permits: Arc::new(Semaphore::new(LOOKUPS_AT_ONCE_MAX)) }
     }
 
-    /// Returns the addresses of a name, at least one. First waits for a permit, without a time
-    /// limit.
+    /// Returns at least one address of a name. First waits for a permit, without a time limit.
     ///
     /// # Errors
-    /// When the name has none, or the look-up takes longer than [`DIAL_STEP_TIMEOUT`].
+    /// When the name has no address, or the look-up takes longer than [`DIAL_STEP_TIMEOUT`].
     pub async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, LookupError> {
         // The semaphore is never closed.
         let permit = Arc::clone(&self.permits).acquire_owned().await;
@@ -106,7 +105,7 @@ mod tests {
         let lookups = Lookups::new(Resolver::system());
         let addresses = lookups.addresses("localhost").await.expect("it has addresses");
         assert!(addresses.iter().all(IpAddr::is_loopback), "{addresses:?}");
-        // RFC 6761: no such name exists. Without a name server, the look-up fails.
+        // Names under `.invalid` never exist (RFC 6761). Without a name server, the look-up fails.
         let outcome = lookups.addresses("relay.invalid").await;
         assert!(outcome.is_err(), "{outcome:?}");
     }

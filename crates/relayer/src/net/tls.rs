@@ -39,7 +39,7 @@ pub enum CaFileFault {
          \"-----BEGIN CERTIFICATE-----\" to \"-----END CERTIFICATE-----\""
     )]
     Empty,
-    /// One of its certificates is invalid.
+    /// A certificate in the file is invalid.
     #[error("contains an invalid certificate, number {number} ({fault}); remove or replace it")]
     Certificate {
         /// The certificate's number, from 1.
@@ -73,7 +73,7 @@ pub fn client_config(
     Ok(config)
 }
 
-/// A configuration with the library's own session store.
+/// A configuration with the session store of rustls.
 ///
 /// # Errors
 /// When rustls does not accept its own defaults.
@@ -92,7 +92,7 @@ pub(crate) fn system_authorities() -> RootCertStore {
     roots
 }
 
-/// Adds the authorities of a file; `key` is its configuration key, for the error.
+/// Adds the authorities of a file; `key` is the file's configuration key, for the error.
 ///
 /// # Errors
 /// When the file cannot be used.
@@ -121,8 +121,8 @@ fn add_authorities(roots: &mut RootCertStore, path: &Path) -> Result<(), CaFileF
 
 /// Resumable sessions: the newest session of each of the most recently used servers.
 ///
-/// The store of rustls keeps up to eight sessions for each server, and each contains the server's
-/// certificates. Measured with chains of 3.7 KB, it used 30 KB for each server after six
+/// The store of rustls keeps up to eight sessions for each server, and each session contains the
+/// server's certificates. With chains of 3.7 KB, that store used 30 KB for each server after six
 /// connections; this store uses 4.3 KB, or 43 MB for ten thousand servers. One session is enough,
 /// because a relay has one connection. If several relays on one server are dialled at once, one of
 /// them resumes.
@@ -201,7 +201,7 @@ impl ClientSessionStore for Sessions {
     }
 }
 
-/// Sessions are secrets, so this shows only their number.
+/// Sessions are secrets, so only their number is shown.
 impl fmt::Debug for Sessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Sessions({})", self.0.lock().len())

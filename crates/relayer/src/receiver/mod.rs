@@ -7,7 +7,7 @@ mod selection;
 
 pub use selection::{Format, Selection};
 
-/// Waits until a time, or forever.
+/// Waits until `time`, or forever if there is none.
 pub(crate) async fn sleep_until_some(time: Option<tokio::time::Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,

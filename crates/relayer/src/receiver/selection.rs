@@ -5,7 +5,7 @@ use wire::{Filter, VerifiedEvent};
 
 use crate::event_log::Entry;
 
-/// The filters of a receiver, which gets only events that match all of them.
+/// The filters of a receiver. An event is sent only if it matches all of them.
 #[derive(Debug, Clone, Default)]
 pub struct Selection(Box<[Filter]>);
 

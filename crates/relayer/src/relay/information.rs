@@ -1,4 +1,4 @@
-//! The NIP-11 document: the statements of a relay about itself that we use.
+//! The NIP-11 document: what a relay says about itself, as far as we use it.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -9,18 +9,18 @@ use serde_json::value::RawValue;
 /// The maximum length of a text that is only displayed.
 const TEXT_CHARS_MAX: usize = 100;
 
-/// The shortest `REQ`; a smaller stated maximum is ignored.
+/// The length of the shortest `REQ`. A smaller stated maximum is ignored.
 const MESSAGE_BYTES_MIN: u32 = 128;
 
 /// The fields of a NIP-11 document that we act on or display.
 ///
-/// None of them is verified, and any may be absent. Absent fields are omitted from the stored JSON,
-/// so ten thousand documents stay small on disk.
+/// None of these fields is verified, and any may be absent. Absent fields are omitted from the
+/// stored JSON, so ten thousand documents stay small on disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Information {
     /// The maximum number of events in the answer to one filter. The relay lowers a larger `limit`
-    /// to it.
+    /// to this number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_limit: Option<NonZeroU32>,
     /// The maximum number of events in the answer to a filter without a `limit`.
@@ -48,7 +48,7 @@ pub struct Information {
     /// The name of the software: at most 100 characters, control characters escaped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub software: Option<Box<str>>,
-    /// The version of the software, in the same form.
+    /// The version of the software, bounded and escaped in the same way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<Box<str>>,
 }
@@ -112,7 +112,7 @@ mod tests {
         Information::parse(document.as_bytes()).expect(document)
     }
 
-    /// Parses the document and compares the form that is stored.
+    /// Checks the stored form of a document.
     #[track_caller]
     fn check(document: &str, expect: &str) {
         let information = parse(document);

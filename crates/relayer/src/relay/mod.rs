@@ -1,4 +1,4 @@
-//! The wanted relays, their connections, and what is known about each of them.
+//! The wanted relays, their connections, and the knowledge about each relay.
 //!
 //! The [pool] keeps a [link] to each wanted relay. On a link, a reader passes every frame through
 //! the scan and the seen set, and a conversation subscribes to live events and requests the

@@ -1,9 +1,9 @@
-//! The pool of wanted relays, and the supervisor that runs a connection task for each of them.
+//! The pool of wanted relays, and the supervisor that runs a connection task for each relay.
 //!
 //! The wanted relays are those of the configuration and those added over the API, without those
-//! removed over the API. Additions and removals persist in the log's database. If more are wanted
-//! than may be connected, the first ones are connected. A change affects only the relays that it
-//! names.
+//! removed over the API. Additions and removals persist in the log's database. If more relays are
+//! wanted than may be connected, the first ones are connected. A change affects only the relays
+//! that it names.
 
 mod wanted;
 
@@ -31,7 +31,7 @@ use crate::tasks::StageFailure;
 /// Why the wanted relays could not be changed.
 #[derive(Debug, thiserror::Error)]
 pub enum PoolError {
-    /// The number of relays is limited.
+    /// The maximum number of relays is reached.
     #[error(
         "there are {max} relays already, as many as [relay] max_connections allows; remove one or allow more"
     )]
@@ -52,7 +52,6 @@ pub enum PoolError {
 pub enum Added {
     /// The relay is wanted from now on.
     New,
-    /// The relay was wanted already.
     AlreadyWanted,
 }
 
@@ -61,7 +60,6 @@ pub enum Added {
 pub enum Removed {
     /// The relay is no longer wanted.
     Gone,
-    /// The relay was not wanted.
     NotWanted,
 }
 
@@ -89,7 +87,7 @@ pub struct Pool {
 struct Peers {
     list: Vec<Arc<Peer>>,
     by_url: HashMap<RelayUrl, Arc<Peer>>,
-    /// The relays that the configuration names, including removed ones: they may have private
+    /// The relays that the configuration names, including removed relays. They may have private
     /// addresses.
     configured: HashSet<RelayUrl>,
 }
@@ -102,8 +100,8 @@ enum Command {
 }
 
 impl Pool {
-    /// Creates the pool from the configuration and the log's database, with its supervisor, which
-    /// must [run](Supervisor::run).
+    /// Creates the pool from the configuration and the log's database. The returned supervisor must
+    /// [run](Supervisor::run).
     ///
     /// # Errors
     /// If the database cannot be read, or a row about a relay is damaged.
@@ -126,7 +124,7 @@ impl Pool {
         };
         supervisor.start_and_stop()?;
         let is_public_only = !config.relay.allow_private_addresses;
-        // The pool keeps the dialer only: it outlives the connections and must not keep the shards'
+        // The pool outlives the connections, so it keeps only the dialer: `shared` holds the
         // inboxes open.
         Ok((Self { peers, commands: sender, dialer: Arc::clone(&shared.dialer), is_public_only }, supervisor))
     }
@@ -140,8 +138,8 @@ impl Pool {
         self.peers.read().by_url.get(url).cloned()
     }
 
-    /// Adds a relay persistently. Its address must be public, unless the configuration names it or
-    /// `[relay] allow_private_addresses` is set.
+    /// Adds a relay persistently. The relay's address must be public, unless the configuration
+    /// names the relay or `[relay] allow_private_addresses` is set.
     ///
     /// # Errors
     /// If there is no room, the address is not found or not public, or the change cannot be stored.
@@ -195,7 +193,7 @@ fn restore(peer: &Peer, log: &EventLog, now: Now) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Returns when the process stops. A dropped sender means the same.
+/// Returns when the process stops. A dropped sender also means that the process stops.
 async fn stopping(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
@@ -300,7 +298,7 @@ impl Supervisor {
         if !self.wanted.contains(&url) {
             return Ok(Removed::NotWanted);
         }
-        // Only the removal of a configured relay needs a row; an added one just loses its row.
+        // Only the removal of a configured relay needs a row. The row of an added relay is deleted.
         let is_configured = self.wanted.configured.contains(&url);
         self.store(&url, if is_configured { Some(REMOVED) } else { None }).await?;
         self.wanted.added.retain(|added| *added != url);

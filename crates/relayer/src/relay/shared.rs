@@ -19,18 +19,19 @@ pub struct Shared {
     pub dedupe: Arc<Dedupe>,
     /// The shards' inboxes, which take candidates.
     pub inboxes: Inboxes,
-    /// The event log: reconciliation compares relays with it.
+    /// The event log. Reconciliation compares relays with the log.
     pub log: Arc<EventLog>,
     pub metrics: Arc<Metrics>,
     pub(crate) ingest_metrics: Arc<ingest::Metrics>,
-    /// The key for NIP-42 authentication; `None` if the configuration does not permit it.
+    /// The key for NIP-42 authentication; `None` if the configuration does not permit
+    /// authentication.
     pub signer: Option<Arc<Signer>>,
     /// Limits the backfill requests that are open at once, over all relays.
     pub repairs: Semaphore,
-    /// Limits the log scans of reconciliations that run at once.
+    /// Limits the log scans that run at once for reconciliations.
     pub(crate) scans: Arc<Semaphore>,
     /// The time between two health checks of a connection.
     pub health_check_interval: Duration,
-    /// Frames above this rate are read later; `None` for no limit.
+    /// The maximum rate at which a connection reads frames; `None` for no limit.
     pub(crate) events_per_second_max: Option<u32>,
 }

@@ -1,8 +1,8 @@
 //! Detects silent relays: connected and responsive, but sending nothing while several others
 //! deliver.
 //!
-//! The connection of such a relay looks healthy. Only the comparison with others, which have the
-//! same subscription, shows the problem.
+//! The connection of such a relay looks healthy. Only the comparison with other relays of the same
+//! subscription shows the problem.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,12 +20,12 @@ pub(crate) struct Silence {
     heard: HashMap<RelayUrl, Heard>,
 }
 
-/// The number of events that a live relay had sent at its last change.
+/// The number of events that a live relay has sent, and since when the number has not changed.
 #[derive(Debug, Clone, Copy)]
 struct Heard {
     events: u64,
     since: Instant,
-    /// Whether it has sent events since it became live.
+    /// Whether the relay has sent events since it became live.
     delivers: bool,
 }
 
@@ -34,7 +34,7 @@ impl Silence {
         Self { after, heard: HashMap::new() }
     }
 
-    /// The time between two calls of [`look`](Self::look).
+    /// The time between two calls of [`check`](Self::check).
     pub fn interval(&self) -> Duration {
         (self.after / 4).max(Duration::from_millis(100))
     }

@@ -1,12 +1,13 @@
 //! Messages of clients. A consumer sends acknowledgements and nothing else; messages of other
-//! clients only show that they are alive.
+//! clients are only signs of life.
 
 use axum::extract::ws::Message;
 
 use crate::event_log::Cursor;
 use crate::receiver::ack;
 
-/// A message that a consumer may not send. The text is the close reason, at most 123 bytes.
+/// A message that a consumer may not send. The text of this error is the close reason, at most 123
+/// bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BadAck {
     /// The message is binary.
@@ -23,8 +24,8 @@ pub(super) enum BadAck {
     NeverSent { found: Cursor, sent: Cursor },
 }
 
-/// Returns the acknowledgement in a message of a consumer that is at `cursor` and was sent events
-/// up to `sent`; `None` for a ping or pong.
+/// Returns the acknowledgement in a consumer's message; `None` for a ping or pong. `cursor` is the
+/// consumer's cursor, and `sent` the last event that was sent.
 pub(super) fn parse_ack(message: &Message, cursor: Cursor, sent: Cursor) -> Result<Option<Cursor>, BadAck> {
     let text = match message {
         Message::Text(text) => text,

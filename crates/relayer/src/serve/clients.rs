@@ -19,7 +19,7 @@ use crate::limits::CLIENT_CLOSE_MAX;
 pub struct ClientLimits {
     /// The maximum number of clients in total.
     pub(crate) in_all: NonZeroUsize,
-    /// The maximum from one address; with `None` only `in_all` applies.
+    /// The maximum number of clients from one address; `None` for no such limit.
     pub(crate) from_address: Option<NonZeroUsize>,
 }
 
@@ -53,7 +53,7 @@ pub struct Clients {
     deadline: watch::Sender<Option<Instant>>,
 }
 
-/// Counts one connected client until it is dropped.
+/// A connected client, which counts until this value is dropped.
 #[derive(Debug)]
 pub struct Client {
     clients: Clients,
@@ -62,7 +62,7 @@ pub struct Client {
 }
 
 impl Clients {
-    /// Starts without clients. The gauge tracks their number.
+    /// Starts without clients. The gauge tracks the number of clients.
     pub fn new(limits: ClientLimits, gauge: Gauge) -> Self {
         Self {
             limits,
@@ -109,9 +109,9 @@ impl Clients {
         self.deadline.borrow().is_some()
     }
 
-    /// Refuses new clients and waits until all have disconnected. Close the log first: a client's
-    /// connection ends when the client has everything, or at the deadline. Returns the number of
-    /// clients that are still connected.
+    /// Refuses new clients and waits until all clients have disconnected. Close the log first: a
+    /// client's connection ends when the client has everything, or at the deadline. Returns the
+    /// number of clients that are still connected.
     pub async fn drain(&self, within: Duration) -> usize {
         let deadline = Instant::now() + within;
         self.deadline.send_replace(Some(deadline));
@@ -124,7 +124,7 @@ impl Clients {
 }
 
 impl Client {
-    /// The client's address, cut to its IPv6 prefix.
+    /// The client's address; for IPv6, its /64 prefix.
     pub fn origin(&self) -> IpAddr {
         self.origin
     }
@@ -159,8 +159,8 @@ impl Drop for Client {
     }
 }
 
-/// Reduces an address to the unit that limits count: an IPv4 address, mapped ones included, or an
-/// IPv6 /64 prefix, because one user has the whole prefix (RFC 4291, section 2.5.4).
+/// Reduces an address to what the limits count as one address: an IPv4 address, even if mapped into
+/// IPv6, or an IPv6 /64 prefix, because one user has the whole prefix (RFC 4291, section 2.5.4).
 pub(crate) fn origin(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),

@@ -29,7 +29,7 @@ pub enum CloseReason {
     Replaced,
     /// The consumer sent something other than a valid acknowledgement.
     BadAck,
-    /// Retention trimmed the next events of the client.
+    /// Retention trimmed the client's next events.
     Trimmed,
     /// The log cannot be read, or the cursor cannot be stored.
     Failed,
@@ -95,7 +95,8 @@ impl Close {
                 return;
             }
         }
-        // Waits until the client has answered our close, or our answer to its close is sent.
+        // Waits until the client has answered our close, or until our answer to the client's close
+        // is sent.
         let answered = async { while let Some(Ok(_)) = socket.next().await {} };
         drop(timeout(patience, answered).await);
     }

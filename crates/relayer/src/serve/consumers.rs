@@ -1,11 +1,11 @@
-//! The named consumers, whose cursors we store. Consumers of `/ws` share one namespace; the keys of
-//! followers begin with the follower's public key.
+//! The named consumers, whose cursors we store. Consumers of `/ws` share one namespace; on
+//! `/fanout`, a consumer's key begins with the follower's public key.
 //!
 //! All consumers are in memory, a few hundred bytes each, and their number is limited. Consumers
-//! that have not been connected for a long time are deleted at the start and when a new one needs
-//! room. If that does not free enough room, we evict the consumer that has been disconnected
-//! longest among those that never acknowledged anything: otherwise short connections could use up
-//! all names.
+//! that have not been connected for a long time are deleted at the start and when a new consumer
+//! needs room. If their deletion does not free enough room, we evict the consumer that has been
+//! disconnected longest among those that never acknowledged anything: otherwise short connections
+//! could use up all names.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -36,7 +36,6 @@ impl ConsumerName {
         SinkName::new(text).map(Self)
     }
 
-    /// The name as text.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
@@ -45,12 +44,13 @@ impl ConsumerName {
 /// Where delivery to a consumer starts when it connects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StartPosition {
-    /// Starts after its stored cursor. A new consumer starts at this head of the log, read when it
-    /// connected, so that it gets events that are committed while it proves its key.
+    /// A known consumer starts after its stored cursor. A new consumer starts at this head of the
+    /// log, which was read when the consumer connected: it gets the events that are committed while
+    /// it proves its key.
     Now(Cursor),
-    /// Starts after its stored cursor; a new consumer starts after this cursor.
+    /// A known consumer starts after its stored cursor, and a new consumer after this cursor.
     After(Cursor),
-    /// Starts after this cursor, even if a cursor is stored.
+    /// Every consumer starts after this cursor, even if a cursor is stored.
     Seek(Cursor),
 }
 
@@ -72,9 +72,8 @@ pub(crate) enum EnterError {
     /// Retention trimmed the events after the stored cursor.
     #[error("the events after the cursor of {name} are no longer kept")]
     Trimmed {
-        /// The consumer's name.
         name: Arc<str>,
-        /// Its stored cursor.
+        /// The consumer's stored cursor.
         cursor: Cursor,
         /// The oldest kept sequence.
         oldest: Seq,
@@ -87,7 +86,7 @@ pub(crate) enum EnterError {
     /// The limit of the owner is reached.
     #[error("this owner has {0} consumers, which is the limit")]
     TooManyShared(usize),
-    /// The previous connection of the consumer has not ended, or a later one took over.
+    /// The previous connection of the consumer has not ended, or a later connection took over.
     #[error("another connection uses this consumer name")]
     Busy,
     /// RocksDB failed.
@@ -130,7 +129,7 @@ type Known = BTreeMap<Arc<str>, Arc<Consumer>>;
 
 impl Consumers {
     /// Loads the consumers from the database, and deletes those unused for `keep_unused`. The gauge
-    /// tracks their number.
+    /// tracks the number of consumers.
     ///
     /// # Errors
     /// When RocksDB fails.
@@ -158,8 +157,8 @@ impl Consumers {
         Ok(Self(Arc::new(Inner { table, max, keep_ms, log, known, gauge })))
     }
 
-    /// Acquires the lease of the consumer with this key, and adds the consumer if it is new. The
-    /// connection that has the lease is closed.
+    /// Acquires the lease of the consumer with this key, and adds the consumer if it is new. If
+    /// another connection has the lease, that connection is closed.
     ///
     /// # Errors
     /// When delivery cannot start at this position, a limit is reached, the previous connection
@@ -236,8 +235,8 @@ impl Inner {
             return Err(EnterError::TooMany(self.max));
         }
         let cursor = self.start_cursor(start)?;
-        // The row is stored when the lease starts. If it never starts, the consumer counts as not
-        // connected.
+        // The row is stored when the lease starts. If the lease never starts, the consumer counts
+        // as not connected.
         let unused_since_ms = self.log.clock().at_least_the_log_ms();
         let row = CursorRow { unused_since_ms, has_acked: false, ..CursorRow::at(cursor) };
         let key: Arc<str> = key.into();
@@ -248,7 +247,7 @@ impl Inner {
         Ok(consumer)
     }
 
-    /// Returns the first cursor of a new consumer, or of one that asks to seek.
+    /// Returns the first cursor of a new consumer, or of a consumer that seeks.
     fn start_cursor(&self, start: StartPosition) -> Result<Cursor, CursorError> {
         match start {
             StartPosition::Now(head) => Ok(head),
@@ -262,7 +261,7 @@ impl Inner {
     }
 
     /// Returns the cursor of a known consumer. A stored cursor of 0 is not moved to the oldest kept
-    /// event: that would hide from the consumer that events were trimmed.
+    /// event: such a move would hide from the consumer that events were trimmed.
     fn resume_cursor(&self, key: &str, row: CursorRow, start: StartPosition) -> Result<Cursor, EnterError> {
         if let StartPosition::Seek(_) = start {
             return Ok(self.start_cursor(start)?);
@@ -283,7 +282,7 @@ impl Inner {
         consumer: &Consumer,
         is_expected: impl FnOnce(CursorRow) -> bool,
     ) -> Result<bool, StorageError> {
-        // A consumer is deleted only once, so the key still belongs to it.
+        // A consumer is deleted only once, so the key still belongs to this consumer.
         consumer.forget(is_expected, || {
             let mut known = self.known.lock();
             known.remove(&consumer.key);
@@ -291,13 +290,14 @@ impl Inner {
         })
     }
 
-    /// Makes room for a new consumer among those with this prefix, if possible. Blocks on the disk.
+    /// Makes room for a new consumer, if possible, by deleting consumers with this prefix. Blocks
+    /// on the disk.
     fn make_room(&self, prefix: &str) -> Result<(), StorageError> {
         if self.forget_unused(prefix)? { Ok(()) } else { self.forget_one_without_acks(prefix) }
     }
 
     /// Deletes consumers with this prefix that have not been connected for a long time, unless the
-    /// clock is in doubt. Returns whether there were any.
+    /// clock is in doubt. Returns whether any were deleted.
     fn forget_unused(&self, prefix: &str) -> Result<bool, StorageError> {
         if !self.log.clock().deletes_by_age() {
             return Ok(false);

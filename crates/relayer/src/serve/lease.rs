@@ -21,7 +21,7 @@ use crate::limits::{CURSOR_INTERVAL, DISK_RETRY};
 pub struct Busy;
 
 /// Returns the consumer's name from the key of its cursor: the part after the last `/`, because
-/// names do not contain `/`. The part before it identifies the owner.
+/// names do not contain `/`. The part before that `/` identifies the owner.
 pub(super) fn name(key: &str) -> &str {
     key.rsplit_once('/').map_or(key, |(_, name)| name)
 }
@@ -34,16 +34,17 @@ pub(super) struct Consumer {
     log: Arc<EventLog>,
     /// The current state; `None` once the consumer is deleted.
     row: Mutex<Option<CursorRow>>,
-    /// The row in the database. Held during a write, so that no older row overwrites a newer one.
+    /// The row in the database. The lock is held during a write, so that no older row overwrites a
+    /// newer one.
     written: Mutex<Option<CursorRow>>,
-    /// Has one permit, which is the lease.
+    /// A semaphore with one permit, which is the lease.
     lease: Arc<Semaphore>,
     /// The number of the last connection that asked for the lease.
     latest: watch::Sender<u64>,
 }
 
 impl Consumer {
-    /// Creates a consumer without a connection. `written` is its row in the database.
+    /// Creates a consumer without a connection. `written` is the consumer's row in the database.
     pub(super) fn new(
         key: Arc<str>,
         table: Cursors,
@@ -62,7 +63,7 @@ impl Consumer {
         }
     }
 
-    /// The consumer's current state; `None` once it is deleted.
+    /// The consumer's current state; `None` once the consumer is deleted.
     pub(super) fn row(&self) -> Option<CursorRow> {
         *self.row.lock()
     }
@@ -84,8 +85,8 @@ impl Consumer {
         Ok(PendingLease { consumer: self, permit, number })
     }
 
-    /// Deletes the consumer, unless it is leased or its state is not as expected. Deletes the
-    /// cursor and calls `then` while nobody else can acquire the lease. Blocks on the disk.
+    /// Deletes the consumer and calls `then`, unless the consumer is leased or its state is not as
+    /// expected. In the meantime, nobody else can acquire the lease. Blocks on the disk.
     pub(super) fn forget(
         &self,
         is_expected: impl FnOnce(CursorRow) -> bool,
@@ -119,7 +120,7 @@ impl Consumer {
     }
 }
 
-/// A lease that is already held, before the cursor of the connection is known.
+/// A lease that is already held while the connection's cursor is not known yet.
 #[derive(Debug)]
 pub(super) struct PendingLease {
     consumer: Arc<Consumer>,
@@ -128,7 +129,7 @@ pub(super) struct PendingLease {
 }
 
 impl PendingLease {
-    /// The state of the consumer; `None` if it has been deleted in the meantime.
+    /// The state of the consumer; `None` if the consumer has been deleted in the meantime.
     pub(super) fn row(&self) -> Option<CursorRow> {
         self.consumer.row()
     }
@@ -169,7 +170,6 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// The consumer's name.
     pub fn name(&self) -> &str {
         name(&self.consumer.key)
     }

@@ -1,8 +1,8 @@
 //! Decides when a client is too slow or no longer reachable. No I/O, no clock.
 //!
 //! A client far behind the head may be reading a week of backlog. A client whose socket accepts
-//! nothing may be at the head, or may be pausing. A client is too slow only if both hold over a
-//! window of time.
+//! nothing may be at the head, or may be pausing. A client is too slow only if, for a window of
+//! time, it is far behind and its socket accepts nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,8 +46,8 @@ impl Patience {
     }
 }
 
-/// Counts the bytes that a socket has accepted. They are counted as they are written to the socket,
-/// so a large message counts as progress before it is complete. Clones share the count.
+/// Counts the bytes that a socket has accepted. Bytes are counted as they are written to the
+/// socket, so a large message counts as progress before it is complete. Clones share the count.
 #[derive(Debug, Clone, Default)]
 pub struct Taken(Arc<AtomicU64>);
 
@@ -78,7 +78,8 @@ pub(super) struct Progress {
 #[derive(Debug)]
 pub(super) struct Watch {
     taken: u64,
-    /// The time since which the client has been far behind and its socket has accepted nothing.
+    /// The value of `waited` when the client was last close to the head or its socket last accepted
+    /// bytes.
     stuck_since: Duration,
 }
 
@@ -104,7 +105,7 @@ pub(super) enum Beat {
     Gone,
 }
 
-/// Counts signs of life of a client.
+/// Tracks signs of life of a client.
 #[derive(Debug, Default)]
 pub(super) struct Pulse {
     /// Pings since the client's last sign of life.
@@ -134,7 +135,7 @@ mod tests {
     const PATIENCE: Patience =
         Patience { lag_max: 100, window: Duration::from_secs(30), ping_interval: None };
 
-    /// Checks a client every second, and returns the second at which it is closed.
+    /// Checks a client every second, and returns the second at which the client is closed.
     fn closed_after(secs: u64, taken: fn(u64) -> u64, lag: fn(u64) -> u64) -> Option<u64> {
         let mut watch = Watch::new(taken(0));
         (1..=secs).find(|&at| {

@@ -10,7 +10,8 @@ use crate::receiver::{Format, Selection};
 
 /// Yields the entries and messages for one client.
 ///
-/// A source may skip entries that the client does not want; its cursor moves past them.
+/// A source may skip entries that the client does not want; the source's cursor moves past these
+/// entries.
 pub trait Source: Send {
     /// Waits for the next entries; `None` when the log is closed and all entries were returned.
     /// Cancel-safe.
@@ -23,7 +24,7 @@ pub trait Source: Send {
     fn next_in_memory(&mut self) -> Option<Chunk>;
 
     /// Returns the next notice, which the client must get before any further entry.
-    /// [`next`](Self::next) returns an empty chunk when there is one.
+    /// [`next`](Self::next) returns an empty chunk when there is a notice.
     fn notice(&mut self) -> Option<Utf8Bytes> {
         None
     }
@@ -34,7 +35,7 @@ pub trait Source: Send {
     /// The newest committed sequence.
     fn head(&self) -> Cursor;
 
-    /// Returns the message for an entry; `None` if the client does not want it. It is called right
+    /// Returns the message for an entry; `None` if the client does not want the entry. Called right
     /// before the message is written to the socket, and again if the socket had no room, so the
     /// result may depend on the time of the call.
     ///
@@ -79,7 +80,7 @@ impl Source for LogSource {
         self.reader.head()
     }
 
-    /// The text shares its bytes with all other clients.
+    /// The message's bytes are shared by all clients.
     fn message(&mut self, entry: &Entry) -> Result<Option<Utf8Bytes>, Damaged> {
         if !self.selection.wants(&entry.event) {
             return Ok(None);

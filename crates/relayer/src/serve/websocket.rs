@@ -61,7 +61,7 @@ struct Unflushed {
 
 impl<S: Source> ClientTask<S> {
     /// Continues at the position of the source. `head` is the head of the log when the client
-    /// connected; `taken` counts the bytes that its socket accepts.
+    /// connected; `taken` counts the bytes that the client's socket accepts.
     pub fn new(source: S, head: Cursor, counts: ClientCounts, patience: Patience, taken: Taken) -> Self {
         let flushed = source.cursor();
         let pulse = Pulse::default();
@@ -97,7 +97,7 @@ impl<S: Source> ClientTask<S> {
     }
 
     async fn deliver(&mut self, socket: &mut WebSocket) -> CloseCause {
-        // Even if a ping is late, the client has a whole interval to answer it.
+        // Even if a ping is late, the client has a whole interval to answer the ping.
         let mut pings = self.patience.ping_interval.map(every);
         loop {
             if let Err(cause) = self.send_notices(socket).await {
@@ -222,7 +222,7 @@ impl<S: Source> ClientTask<S> {
     /// Waits for the socket until the client counts as slow, and reads the client's messages in the
     /// meantime.
     async fn wait_for_socket(&mut self, socket: &mut WebSocket, write: Write) -> Result<(), CloseCause> {
-        // Usually the socket has room, and then no clock is read.
+        // Usually the socket has room. In that case, no clock is read.
         if let Some(written) = poll_immediate(poll_fn(|cx| write(Pin::new(&mut *socket), cx))).await {
             return written.map_err(|_| CloseCause::Left);
         }
@@ -263,7 +263,7 @@ impl<S: Source> ClientTask<S> {
         self.source.message(entry).map_err(|Damaged| CloseCause::Damaged(Cursor::after(entry.seq)))
     }
 
-    /// Writes an event if the client wants it. Returns its length.
+    /// Writes an event if the client wants it. Returns the length of the message.
     async fn feed(
         &mut self,
         socket: &mut WebSocket,

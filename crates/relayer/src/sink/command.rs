@@ -10,7 +10,7 @@ pub enum Command {
     Pause,
     /// Continue after a pause or after parking.
     Resume,
-    /// Continue after this cursor, regardless of the current one.
+    /// Continue after this cursor, regardless of the current cursor.
     Seek(Cursor),
 }
 

@@ -1,5 +1,5 @@
-//! Stores the cursor of one sink: every 100 ms while it moves, after 10,000 events at the latest,
-//! and never ahead of the events that the sink has.
+//! Stores one sink's cursor: every 100 ms while the cursor moves, after 10,000 events at the
+//! latest, and never beyond the events that the sink has.
 
 use std::sync::Arc;
 
@@ -45,9 +45,9 @@ impl CursorWriter {
         }
     }
 
-    /// Stores the cursor, on the blocking pool because it waits for the commit in progress. While
-    /// the disk is full, the cursor stays in memory and is stored later; after a crash, more events
-    /// would then be delivered again.
+    /// Stores the cursor on the blocking pool, because the write waits for the commit in progress.
+    /// While the disk is full, the cursor stays in memory and is stored later; a crash in the
+    /// meantime repeats more events.
     ///
     /// # Errors
     /// When RocksDB fails.

@@ -38,7 +38,7 @@ struct Kept {
     replays: BTreeSet<Seq>,
 }
 
-/// Selects one letter or all.
+/// Selects one letter or all letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LetterSelector {
     /// The letter with this sequence.
@@ -75,12 +75,10 @@ impl DeadLetters {
         self.log.check_room()
     }
 
-    /// The number of letters.
     pub fn len(&self) -> usize {
         self.kept.lock().sizes.len()
     }
 
-    /// Whether there are no letters.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -95,7 +93,7 @@ impl DeadLetters {
         self.refused.get()
     }
 
-    /// Letters dropped to make room for others since the start.
+    /// Letters dropped since the start to make room for newer ones.
     pub fn dropped(&self) -> u64 {
         self.dropped.get()
     }
@@ -146,8 +144,7 @@ impl DeadLetters {
         self.log.check_room()?;
         let mut kept = self.kept.lock();
         for letter in letters {
-            // This approximates the size of the row; at the next start the actual rows are
-            // measured.
+            // An approximation of the row's size. The next start measures the actual rows.
             let bytes = letter.entry.event.json().len() + letter.reason.len() + letter.entry.relay.len() + 64;
             kept.insert(letter.entry.seq, bytes);
             kept.replays.remove(&letter.entry.seq);
@@ -206,8 +203,8 @@ impl DeadLetters {
         found.len()
     }
 
-    /// Returns the oldest letter to send again. It stays marked until it is delivered or refused
-    /// again.
+    /// Returns the oldest letter to send again. The letter stays marked until it is delivered or
+    /// refused again.
     pub(super) fn next_replay(&self) -> Option<Seq> {
         self.kept.lock().replays.first().copied()
     }

@@ -1,5 +1,5 @@
-//! The log as read for one sink: its entries, and the ranges that retention trimmed before the sink
-//! had them.
+//! Reads the log for one sink: returns entries, and reports ranges that retention trimmed before
+//! the sink had them.
 
 use std::sync::Arc;
 
@@ -79,7 +79,8 @@ impl Feed {
             Ok(Some(chunk)) => {
                 let first = chunk.entries().first().map(|entry| entry.seq);
                 self.chunk = Some((chunk, 0));
-                // A reader at the very beginning starts at the oldest kept event.
+                // From the very beginning, the reader starts at the oldest kept event without an
+                // error. The trimmed events count as lost.
                 let oldest = first.filter(|_| self.at == Cursor::START).map(|seq| seq.min(self.log.floor()));
                 Ok(oldest.map_or(Refilled::More, |oldest| self.lose_before(Cursor::before(oldest))))
             }

@@ -1,4 +1,4 @@
-//! A moving average of events per second. It has no clock of its own.
+//! A moving average of events per second. The caller supplies the time.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ const MEMORY: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Rate {
     decayed: f64,
-    /// The time for which `decayed` holds.
+    /// The time at which `decayed` was computed.
     at: Duration,
 }
 
 impl Rate {
-    /// Counts events at a time, given as the time since the start.
+    /// Counts events. `now` is the time since the start.
     pub(super) fn add(&mut self, count: u64, now: Duration) {
         self.decayed = self.decayed_at(now) + count as f64;
         self.at = self.at.max(now);

@@ -49,8 +49,8 @@ pub enum SinkState {
         /// Why Relayer has to try again.
         reason: String,
     },
-    /// The sink no longer exists or refuses everything. It gets nothing until an operator resumes
-    /// it.
+    /// The sink no longer exists or refuses everything. The sink gets nothing until an operator
+    /// resumes it.
     Parked {
         /// Unix milliseconds.
         since_ms: u64,
@@ -76,9 +76,7 @@ impl SinkState {
 /// Sequences that retention trimmed before the sink had them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct LostRange {
-    /// The first sequence.
     pub first: Seq,
-    /// The last sequence.
     pub last: Cursor,
 }
 
@@ -157,7 +155,7 @@ impl Sink {
         Cursor::from_number(self.cursor.load(Ordering::Relaxed))
     }
 
-    /// The cursor in the database: delivery continues after it if the gateway crashes.
+    /// The cursor in the database. If the gateway crashes, delivery continues after this cursor.
     pub fn saved_cursor(&self) -> Cursor {
         Cursor::from_number(self.saved_cursor.load(Ordering::Relaxed))
     }
@@ -177,7 +175,7 @@ impl Sink {
         self.rate.lock().per_second(self.started.elapsed())
     }
 
-    /// Sends a command to its worker, and waits until it is applied.
+    /// Sends a command to the sink's worker, and waits until the command is applied.
     ///
     /// # Errors
     /// When the gateway is stopping or the disk is full; then nothing has changed.
@@ -232,8 +230,8 @@ impl Sink {
     /// Records that retention trimmed these sequences before the sink had them.
     pub(super) fn lose(&self, first: Seq, last: Cursor) {
         let mut ranges = self.lost_ranges.lock();
-        // A connection may encounter the same range again if an earlier connection broke before it
-        // delivered the events before the range.
+        // A connection may encounter the same range again if an earlier connection broke before
+        // delivering the events in front of the range.
         let first = ranges.back().map_or(first, |known| first.max(known.last.next()));
         if Cursor::after(first) > last {
             return;

@@ -65,7 +65,7 @@ impl Worker {
             Err(error) if !error.is_full() => return Err(error),
             outcome => outcome,
         };
-        // Updated before the reply, so that a caller who queries the state next sees the new one.
+        // Updated before the reply, so that a caller who queries the state next sees the new state.
         if let Some(state) = self.standstill() {
             self.context.sink.set_state(state);
         }

@@ -49,7 +49,8 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Starts delivery to every sink after its cursor. Must be called within a Tokio runtime.
+    /// Starts delivery to every sink, after the sink's cursor. Must be called within a Tokio
+    /// runtime.
     ///
     /// # Errors
     /// When the cursors cannot be read or stored, or a CA file cannot be used.
@@ -105,7 +106,7 @@ impl Workers {
         }
     }
 
-    /// Deletes the data of sinks that have not been configured for this long.
+    /// Deletes the data of sinks that have been missing from the configuration for the time `keep`.
     fn forget_unused(&self, log: &EventLog, keep: Duration) -> Result<(), StorageError> {
         let used: HashSet<&str> = self.sinks.iter().map(|sink| &*sink.name).collect();
         let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
@@ -228,8 +229,8 @@ impl<'a> Starting<'a> {
     }
 }
 
-/// Returns the stored cursor of the slowest sink: all sinks have everything up to it, even after a
-/// crash.
+/// Returns the stored cursor of the slowest sink: all sinks have everything up to this cursor, even
+/// after a crash.
 pub fn needed_after(sinks: &[Arc<Sink>]) -> Cursor {
     sinks.iter().map(|sink| sink.saved_cursor()).min().unwrap_or(Cursor::END)
 }

@@ -45,7 +45,7 @@ pub fn start(level: &str) {
 fn may_be_logged(target: &str, level: Level) -> bool {
     // Debug lines of tungstenite contain whole messages of clients.
     let is_message = target.starts_with("tungstenite") && level > Level::INFO;
-    // Warnings of this module contain values of the DSN and lines of .pgpass.
+    // Warnings of `sqlx_postgres::options` contain values of the DSN and lines of .pgpass.
     let is_of_dsn = target.starts_with("sqlx_postgres::options");
     !is_message && !is_of_dsn
 }

@@ -1,4 +1,4 @@
-//! Authorization over real sockets. The unit tests beside the code cover each rule.
+//! Authorization over real sockets. Unit tests cover each rule.
 
 use std::net::Ipv4Addr;
 
@@ -6,14 +6,14 @@ use crate::gateway::{Gateway, Setup};
 
 const TOKEN: &str = "correct-horse-battery-staple";
 
-/// Every route that changes something, with a valid body.
+/// Every route that changes state, with a valid body.
 const CHANGING: &[(&str, &str, &str)] = &[
     ("POST", "/api/relays/add", r#"{"url":"wss://new.example"}"#),
     ("DELETE", "/api/relays/remove", r#"{"url":"wss://new.example"}"#),
     ("POST", "/api/config/reload", ""),
 ];
 
-/// Sends every change with these headers, and expects the same refusal each time.
+/// Sends every change with these headers, and expects that each is refused with the same error.
 async fn refused(gateway: &Gateway, headers: &[&str], status: u16, code: &str, told: &str) {
     for (method, path, body) in CHANGING {
         let answer = gateway.call(method, path, headers, body).await;

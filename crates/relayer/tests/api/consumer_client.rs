@@ -1,4 +1,4 @@
-//! A client of `/ws` that acknowledges, and access to its stored cursor.
+//! A client of `/ws` that sends acknowledgements, and access to the stored cursor.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -30,7 +30,7 @@ impl Client {
         Self(timeout(LONG, builder.connect()).await.unwrap().unwrap().0)
     }
 
-    /// The next sequence, or the close code with its reason.
+    /// The next event's sequence; after a close, the code and reason.
     pub async fn next(&mut self) -> Result<u64, String> {
         loop {
             let message = timeout(LONG, self.0.next()).await.expect("something comes");
@@ -59,13 +59,13 @@ impl Client {
         self.0.send(message).await.unwrap();
     }
 
-    /// Waits until the gateway has read all messages.
+    /// Waits until the gateway has read all messages of the client.
     pub async fn is_read(&mut self) {
         self.say(Message::ping("heard?")).await;
         while !timeout(LONG, self.0.next()).await.unwrap().unwrap().unwrap().is_pong() {}
     }
 
-    /// Reads past any events to the close, and returns its code and reason.
+    /// Skips events until the close, and returns the close code and reason.
     pub async fn end(&mut self) -> String {
         loop {
             if let Err(end) = self.next().await {
@@ -74,7 +74,7 @@ impl Client {
         }
     }
 
-    /// Disconnects, and waits until the gateway has noticed.
+    /// Disconnects, and waits until the gateway has noticed the disconnect.
     pub async fn leave(mut self, gateway: &Gateway, name: &str) {
         self.0.close().await.unwrap();
         while timeout(LONG, self.0.next()).await.unwrap().is_some_and(|message| message.is_ok()) {}
@@ -122,7 +122,7 @@ pub async fn start(output: Output) -> Gateway {
     Gateway::start_with(Setup { output, supervised: false, ..Setup::default() }).await
 }
 
-/// Runs a gateway in its own runtime, and ends all of its tasks.
+/// Runs a gateway in a separate runtime, and then ends all tasks of this runtime.
 pub fn in_a_process<T>(folder: &Path, body: impl AsyncFnOnce(Gateway) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (folder, output) = (Some(folder.to_owned()), Output::default());
@@ -132,7 +132,7 @@ pub fn in_a_process<T>(folder: &Path, body: impl AsyncFnOnce(Gateway) -> T) -> T
     result
 }
 
-/// Writes rows to a log that is not open.
+/// Writes cursor rows to a log while it is not open.
 pub fn prepare(folder: &Path, rows: &[(&str, CursorRow)]) {
     let log =
         EventLog::open(folder, StoreOptions { fsync: false, ..StoreOptions::default() }, 1 << 20).unwrap();

@@ -75,7 +75,7 @@ async fn invalid_commands_are_refused_with_a_reason() {
         let path = format!("{BASE}/nobody/{call}");
         let body = if call == "seek" { "{\"cursor\":15}" } else { "{\"all\":true}" };
         change(path, body).await.error(404, "downstream_not_found");
-        // Authorization comes before the check of the name.
+        // Authorization precedes the check of the name.
         let answer = gateway.call("POST", &format!("{BASE}/archive/{call}"), &["via: x"], "").await;
         answer.error(403, "admin_token_required");
         gateway.get(&format!("{BASE}/archive/{call}")).await.error(405, "method_not_allowed");

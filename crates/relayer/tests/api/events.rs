@@ -1,4 +1,4 @@
-//! `/api/events`: one event, and pages.
+//! `/api/events`: a single event, and pages of events.
 
 use moltrade_relayer::limits::PAGE_BYTES_MAX;
 use serde_json::Value;

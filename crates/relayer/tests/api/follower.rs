@@ -1,4 +1,4 @@
-//! The source of a follower's messages: signals of its bots, from memory or from the log.
+//! The source of a follower's messages: signals of the followed bots, from memory or from the log.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,7 +51,7 @@ impl World {
         Self::after(0, Cursor::START, bytes_max).await
     }
 
-    /// Appends this number of rounds of events to the log, and scans the signals after the cursor.
+    /// Appends `rounds` rounds of events to the log, and scans the signals after the cursor.
     async fn after(rounds: u64, after: Cursor, bytes_max: usize) -> Self {
         let gateway = Gateway::start().await;
         append_rounds(&gateway, rounds).await;
@@ -78,7 +78,7 @@ impl World {
     }
 }
 
-/// The sequence numbers that a source sends for a chunk. As on a connection, notices come first.
+/// The sequence numbers that a source sends for a chunk. Notices come first, as on a connection.
 fn messages(source: &mut FollowerSource, chunk: &Chunk) -> Vec<u64> {
     while source.notice().is_some() {}
     let texts = chunk.entries().iter().filter_map(|entry| source.message(entry).unwrap());
@@ -104,8 +104,8 @@ async fn next_seqs(source: &mut FollowerSource, count: usize) -> Vec<u64> {
     seqs
 }
 
-/// Each round has an event of an author that is not a bot, a signal of another bot, and a signal of
-/// bot 1. The signals of bot 1 have the sequences 3, 6, 9, …
+/// Appends rounds of three events: one by an author that is not a bot, a signal of another bot, and
+/// a signal of bot 1. The signals of bot 1 have the sequences 3, 6, 9, …
 async fn append_rounds(gateway: &Gateway, rounds: u64) {
     let first = gateway.log.head().get();
     for round in 0..rounds {
@@ -133,7 +133,7 @@ async fn older_signals_come_from_the_log() {
     append_rounds(&world.gateway, 50).await;
     let mut source = world.source(0);
     assert_eq!(next_seqs(&mut source, 50).await, (1..=50).map(|round| 3 * round).collect::<Vec<_>>());
-    // The source continues in memory without a gap or repeat.
+    // The source continues in memory without a gap or a repeat.
     append_rounds(&world.gateway, 5).await;
     assert_eq!(next_seqs(&mut source, 5).await, (51..=55).map(|round| 3 * round).collect::<Vec<_>>());
 }
@@ -148,7 +148,7 @@ async fn stored_signals_are_scanned_once_for_all_followers() {
     assert_eq!(next_seqs(&mut old, 40).await, (1..=40).map(|round| 3 * round).collect::<Vec<_>>());
 }
 
-/// Reading the log for such a client would be useless, and would delay other clients.
+/// Reading the log for a client without follows would be useless, and would delay other clients.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_without_follows_waits_for_one() {
     let world = World::after(5, Cursor::from_number(15), 1 << 20).await;
@@ -165,7 +165,8 @@ async fn a_client_without_follows_waits_for_one() {
     assert_eq!(seqs, [3, 6, 9, 12, 15]);
 }
 
-/// A waiting follower must not fall behind other bots' signals and read the log.
+/// A waiting follower's cursor must keep up with other bots' signals: otherwise the follower would
+/// later have to read the log.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_cursor_of_a_waiting_follower_advances_with_other_signals() {
     let world = World::keeping(20_000).await;
@@ -174,7 +175,7 @@ async fn the_cursor_of_a_waiting_follower_advances_with_other_signals() {
         for at in 0..200 {
             world.gateway.append(vec![signal(2, at)]).await;
         }
-        // By then the source has seen all or nearly all signals.
+        // Gives the source time to see (nearly) all signals.
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
     let mut others = std::pin::pin!(others);

@@ -1,4 +1,4 @@
-//! A gateway without real relays: its own log folder, and the API on a free port.
+//! A gateway without real relays, with a separate log folder and the API on a free port.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -21,7 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use wire::{Signer, VerifiedEvent};
 
-/// The source of all events.
+/// The relay named as the source of all events.
 pub const RELAY: &str = "wss://relay.example";
 
 pub const RELAYS_MAX: usize = 5;
@@ -31,11 +31,11 @@ pub struct Setup {
     pub tail_bytes: usize,
     pub output: Output,
     pub relays: Vec<&'static str>,
-    /// Whether relays can be added and removed, and are dialled (always unsuccessfully).
+    /// Whether relays can be added and removed. They are then dialled, always unsuccessfully.
     pub supervised: bool,
     pub admin_token: Option<&'static str>,
     pub bind_address: IpAddr,
-    /// The folder of the log, to reopen it; `None` for a new one.
+    /// The folder of an earlier log to reopen; `None` for a new log.
     pub folder: Option<PathBuf>,
 }
 
@@ -94,8 +94,8 @@ impl Gateway {
         Self { running, signer: Signer::from_seed(1), appended, free_bytes, manual_clock, folder }
     }
 
-    /// The event that becomes number `seq` if all events are appended in order: kind 1, with the
-    /// number in its content.
+    /// The event that gets the sequence `seq` if all events are appended in order: kind 1, with the
+    /// sequence as its content.
     pub fn event(&self, seq: u64) -> VerifiedEvent {
         self.signer.sign(seq, 1, &[] as &[[&str; 0]], &format!("event {seq}"))
     }
@@ -113,13 +113,15 @@ impl Gateway {
         }
     }
 
-    /// Appends events and waits until they are committed. Event `n` was received at `n` seconds.
+    /// Appends events and waits until they are committed. The event with the sequence `n` was
+    /// received at `n` seconds.
     pub async fn append(&self, events: Vec<VerifiedEvent>) {
         let up_to = self.offer(events);
         until("the events are committed", || self.log.head().get() >= up_to).await;
     }
 
-    /// Sends events to the sequencer, which may be waiting for disk space.
+    /// Sends events to the sequencer without waiting for the commit, because the sequencer may be
+    /// waiting for disk space.
     pub fn offer(&self, events: Vec<VerifiedEvent>) -> u64 {
         let verified = |event| Verified {
             event,
@@ -132,7 +134,7 @@ impl Gateway {
         self.appended.load(Ordering::Relaxed)
     }
 
-    /// Trims the events below a sequence, like retention.
+    /// Trims the events below a sequence, as retention would.
     pub fn trim_below(&self, seq: u64) {
         let retention = Retention { age_ms_max: 1, ..Retention::default() };
         self.log.trim(retention, 1_000 * seq + 1).unwrap();
@@ -148,7 +150,7 @@ impl Gateway {
         self.folder.path().join("config.toml")
     }
 
-    /// Sends a change as a program on this machine would.
+    /// Sends a change with the headers of a program on this machine.
     pub async fn change(&self, method: &str, path: &str, body: &str) -> Response {
         self.call(method, path, &["host: localhost", "content-type: application/json"], body).await
     }
@@ -165,7 +167,7 @@ impl Gateway {
         request(self.address, &format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")).await
     }
 
-    /// Requests a WebSocket and expects a refusal.
+    /// Requests a WebSocket and expects that the gateway refuses it.
     pub async fn refused(&self, path: &str) -> Response {
         let answer = request(self.address, &handshake(path)).await;
         assert_ne!(answer.status, 101, "{path}");
@@ -192,8 +194,8 @@ impl std::ops::Deref for Gateway {
     }
 }
 
-/// Resolves only addresses. Hosts that begin with `new` have a public address at the first look-up
-/// (when the relay is added), and no address at later ones (when it is dialled). Look-ups of
+/// Resolves IP addresses only. Hosts that begin with `new` have a public address at the first
+/// look-up (when the relay is added), and none at later look-ups (when it is dialled). Look-ups of
 /// `archive.example` never end.
 fn resolver() -> Resolver {
     let known = Mutex::new(HashSet::new());
@@ -211,7 +213,7 @@ fn resolver() -> Resolver {
     })
 }
 
-/// A configuration in a file.
+/// Writes a configuration to a file and loads it.
 fn configuration(folder: &TempDir, relays: &[&str]) -> Loaded {
     let file = folder.path().join("config.toml");
     let text = format!("relay.bootstrap_relays = {relays:?}\nrelay.max_connections = {RELAYS_MAX}");
@@ -291,7 +293,7 @@ pub async fn next_seqs(client: &mut Consumer, count: usize) -> Vec<u64> {
     seqs
 }
 
-/// Reads until the connection ends: the sequences, and the close code with its reason.
+/// Reads until the connection ends. Returns the sequences, and the close code with its reason.
 pub async fn until_closed(client: &mut Consumer) -> (Vec<u64>, String) {
     let mut seqs = Vec::new();
     loop {

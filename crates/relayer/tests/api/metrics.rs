@@ -1,4 +1,4 @@
-//! `/metrics`, and the same figures as JSON.
+//! `/metrics`, and the same metrics as JSON.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::gateway::{Gateway, Setup, next, request};
 const API: &str = include_str!("../../../../docs/API.md");
 const FANOUT: &str = include_str!("../../../../docs/fanout.md");
 
-/// Every metric in docs/API.md exists, and every metric is documented.
+/// The metrics that exist are exactly those in docs/API.md.
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_are_what_the_documentation_says() {
     let section = API.split("<!-- metrics -->").nth(1).expect("the table of metrics");
@@ -83,7 +83,7 @@ fn documented_labels() -> Vec<(&'static str, &'static str, BTreeSet<&'static str
     table.lines().filter_map(of_row).collect()
 }
 
-/// A refusal is counted under the `error` code of its response, so a label that is no code would
+/// A refusal is counted under the `error` code of its response, so a label that is not a code would
 /// count nothing.
 #[test]
 fn the_reasons_of_refused_clients_are_error_codes() {
@@ -153,7 +153,8 @@ async fn deliveries_are_counted() {
     for _ in 6..=20 {
         next(&mut client).await;
     }
-    // Events are counted after they are sent, so the client may receive them earlier.
+    // Events are counted after they are sent, so the client may receive an event before it is
+    // counted.
     let mut metrics = String::new();
     until_async("15 messages are counted", async || {
         metrics = gateway.get("/metrics").await.text;

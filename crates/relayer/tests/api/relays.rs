@@ -1,4 +1,4 @@
-//! `/api/relays`: the list and its order, one relay, adding and removing.
+//! `/api/relays`: the list and its order, one relay's page, adding and removing.
 
 use moltrade_relayer::ingest::DropReason;
 use moltrade_relayer::relay::ConnectionState;
@@ -10,13 +10,13 @@ async fn with_relays(relays: &[&'static str]) -> Gateway {
     Gateway::start_with(Setup { relays: relays.to_vec(), ..Setup::default() }).await
 }
 
-/// Starts a gateway whose relays have only the states and figures that the test sets.
+/// Starts a gateway whose relays have the states and figures that the test sets, and no others.
 async fn with_still_relays(relays: &[&'static str]) -> Gateway {
     let relays = relays.to_vec();
     Gateway::start_with(Setup { relays, supervised: false, ..Setup::default() }).await
 }
 
-/// The hosts' first letters, in the order of the list.
+/// The first letter of each host, in the order of the list.
 fn names(list: &Value) -> String {
     let urls = list["relays"].as_array().unwrap().iter().map(|relay| relay["url"].as_str().unwrap());
     urls.map(|url| &url["wss://".len().."wss://x".len()]).collect()
@@ -204,8 +204,7 @@ async fn a_body_is_json_and_nothing_else() {
     assert_eq!(gateway.pool.peers().len(), 0);
 }
 
-/// With a token, authorization accepts any content type, but the body must still be declared as
-/// JSON.
+/// With a token, authorization accepts any content type. The body must still be declared as JSON.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_says_that_it_is_json() {
     let token = "0123456789abcdef";

@@ -29,7 +29,7 @@ async fn differences_are_applied_and_reported() {
                 "relays_added": 2,
                 "relays_removed": 1,
                 "filters_changed": true,
-                // The file lacks the settings made by the test: the log folder and the sink.
+                // The file lacks two settings of the running gateway: the log folder and the sink.
                 "needs_restart": [
                     "deduplication.rocksdb_path",
                     "storage.fsync",

@@ -1,4 +1,4 @@
-//! Named consumers: which events they get, and the effect of their acknowledgements.
+//! Named consumers: the events that they get, and the effect of their acknowledgements.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ async fn one_url_goes_on_where_the_acknowledgements_end() {
     gateway.append_numbered(1).await;
     client.expect([11]).await;
     client.ack(11).await;
-    // Acknowledgements are stored soon, even while the client stays connected.
+    // Acknowledgements are soon stored, even while the client stays connected.
     until(|| stored_cursor(&gateway, "indexer") == 11).await;
     assert!(is_connected(&gateway, "indexer"));
 }
@@ -65,7 +65,7 @@ fn a_cursor_lasts_over_a_restart() {
         client.expect(1..=20).await;
         client.ack(12).await;
         client.is_read().await;
-        // The gateway stops: acknowledgements are stored before the client is closed.
+        // When the gateway stops, it stores acknowledgements before it closes the client.
         let (end, left) = tokio::join!(client.end(), gateway.drain_clients(LONG));
         assert_eq!((end.as_str(), left), ("1001 the gateway is stopping", 0));
         assert_eq!(stored_cursor(&gateway, "indexer"), 12);
@@ -88,8 +88,8 @@ fn a_cursor_lasts_over_a_restart() {
     });
 }
 
-/// Random acknowledgements and disconnections while events arrive: the stored cursor never exceeds
-/// the last acknowledgement, and everything after the cursor is delivered again.
+/// Random acknowledgements and disconnects while events arrive: the stored cursor never exceeds the
+/// last acknowledgement, and all events after the cursor are delivered again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn invariant_4_the_cursor_of_a_consumer_is_never_ahead_of_its_acks() {
     let gateway = start(Output::default()).await;
@@ -182,7 +182,7 @@ async fn messages_of_other_clients_are_ignored() {
     assert!(gateway.consumers.list().is_empty());
 }
 
-/// Only acknowledgements move the cursor, so events outside the selection are not lost.
+/// Only acknowledgements move the cursor, so events that the selection skips are not lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn with_a_selection_the_acknowledgement_is_what_counts() {
     let gateway = start(Output::default()).await;
@@ -194,7 +194,7 @@ async fn with_a_selection_the_acknowledgement_is_what_counts() {
     client.ack(2).await;
     client.leave(&gateway, "a").await;
     assert_eq!(stored_cursor(&gateway, "a"), 2);
-    // The next connection may select other events, which are found after the cursor.
+    // The next connection may select other events, and gets those after the cursor.
     let mut client = Client::connect(&gateway, "?consumer=a&filter=%7B%22kinds%22:[1]%7D").await;
     client.expect([3, 5, 6, 7, 8]).await;
     // A sequence between two delivered events may be acknowledged.
@@ -218,14 +218,14 @@ async fn a_consumer_gets_bare_events_if_it_insists() {
 async fn the_later_connection_wins_though_the_earlier_one_is_being_sent_something() {
     const EVENTS: u64 = 300;
     let gateway = start(Output::default()).await;
-    let content = "x".repeat(64 << 10); // 20 MiB in total: more than sockets buffer.
+    let content = "x".repeat(64 << 10); // 20 MiB in total, more than the sockets buffer.
     for n in 1..=EVENTS / 10 {
         let large = (0..10).map(|m| gateway.signer.sign(10 * n + m, 1, &[] as &[[&str; 0]], &content));
         gateway.append(large.collect()).await;
     }
     let mut earlier = Client::connect(&gateway, "?consumer=a&cursor=0").await;
     earlier.expect(1..=20).await;
-    // The client stops reading, so the gateway waits for the socket, but still reads the client's
+    // The client stops reading. The gateway waits for the socket, but still reads the client's
     // messages.
     sleep(Duration::from_millis(300)).await;
     earlier.ack(17).await;
@@ -234,7 +234,8 @@ async fn the_later_connection_wins_though_the_earlier_one_is_being_sent_somethin
     until(|| shown(&gateway, "a").unwrap().cursor.get() == 19).await;
     let mut later = Client::connect(&gateway, "?consumer=a&cursor=0").await;
     later.expect(20..=40).await;
-    // Messages on the earlier connection no longer have an effect, and its close says why.
+    // Messages on the earlier connection no longer have an effect. The close frame states the
+    // reason.
     drop(earlier.0.send(Message::text("{\"ack\":25}")).await);
     assert_eq!(earlier.end().await, "1008 another connection took over this consumer");
     assert_eq!(shown(&gateway, "a").unwrap().cursor.get(), 19);
@@ -243,7 +244,8 @@ async fn the_later_connection_wins_though_the_earlier_one_is_being_sent_somethin
     assert_eq!(closed(&gateway, "replaced"), 1);
 }
 
-/// Many acknowledgements, each immediately followed by a takeover: none is lost or undone.
+/// Many acknowledgements, each immediately followed by a takeover: no acknowledgement is lost or
+/// undone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_acknowledgement_that_is_not_written_yet_survives_a_takeover() {
     const ROUNDS: u64 = 200;
@@ -263,7 +265,7 @@ async fn an_acknowledgement_that_is_not_written_yet_survives_a_takeover() {
     }
 }
 
-/// One of many concurrent connections keeps the name, and the others are closed or refused.
+/// Of many concurrent connections, one keeps the name. The others are closed or refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_concurrent_connections_one_keeps_the_name() {
     let gateway = std::sync::Arc::new(start(Output::default()).await);
@@ -289,7 +291,7 @@ async fn of_many_concurrent_connections_one_keeps_the_name() {
     until(|| gateway.clients.connected() == 1).await;
 }
 
-/// Messages of a client do not prove that it keeps up.
+/// A client's messages do not prove that it keeps up with delivery.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_acknowledges_but_reads_nothing_is_too_slow() {
     let output = Output { slow_client: Duration::from_secs(1), slow_client_lag: 10, ..Output::default() };

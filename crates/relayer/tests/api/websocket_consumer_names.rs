@@ -1,4 +1,4 @@
-//! Consumer names: their limit, and when a consumer is deleted or its cursor moved.
+//! Consumer names: how many there can be, and when a consumer is deleted or its cursor is moved.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ async fn names_are_checked() {
     gateway.refused("/ws?seek=0").await.error(400, "bad_seek");
     gateway.refused("/ws?consumer=a&cursor=1").await.error(400, "cursor_ahead");
     gateway.refused("/ws?consumer=a&seek=1").await.error(400, "cursor_ahead");
-    // Refused clients leave no name.
+    // A refused client does not use up a name.
     gateway.get("/ws?consumer=a").await.error(426, "upgrade_required");
     assert!(gateway.consumers.list().is_empty());
     Client::connect(&gateway, &format!("?consumer={}", "A.z_0-9".repeat(9))).await;
@@ -45,7 +45,7 @@ async fn the_number_of_names_is_limited() {
     assert!(told.contains("[output] max_consumers"), "{told}");
     assert_eq!(answer.header("retry-after"), Some("5"));
     assert_eq!(gateway.metrics.websocket.refused[ClientRefusal::TooManyConsumers].get(), 1);
-    // Disconnected consumers are kept, and known ones are admitted.
+    // Disconnected consumers are kept, and known names are admitted.
     first.leave(&gateway, "a").await;
     gateway.refused("/ws?consumer=c").await.error(503, "too_many_consumers");
     let first = Client::connect(&gateway, "?consumer=a").await;
@@ -72,8 +72,8 @@ fn unused_consumers_are_forgotten() {
     });
 }
 
-/// A known name is admitted, because its stored cursor is merely old. A new name would be lost in a
-/// crash.
+/// On a full disk, a known name is admitted: after a crash, its stored cursor would merely be old.
+/// A new name would be lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_full_disk_no_new_name_is_taken_and_changes_are_refused() {
     let gateway = Gateway::start_with(Setup { output: output(9), ..Setup::default() }).await;
@@ -93,8 +93,8 @@ async fn on_a_full_disk_no_new_name_is_taken_and_changes_are_refused() {
     Client::connect(&gateway, "?consumer=new").await;
 }
 
-/// Unused consumers are deleted without a restart, when a new name needs room. Connected ones are
-/// kept.
+/// When a new name needs room, unused consumers are deleted, without a restart. Connected consumers
+/// are kept.
 #[tokio::test(flavor = "multi_thread")]
 async fn room_is_made_for_a_new_name() {
     let gateway = start(Output { keep_unused: Duration::from_millis(300), ..output(2) }).await;
@@ -108,7 +108,7 @@ async fn room_is_made_for_a_new_name() {
     gateway.refused("/ws?consumer=newer").await.error(503, "too_many_consumers");
 }
 
-/// Short connections must not use up all names.
+/// Short connections without acknowledgements must not use up all names.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_never_acknowledged_gives_way_to_a_new_one() {
     let gateway = start(output(4)).await;
@@ -117,12 +117,12 @@ async fn a_name_that_never_acknowledged_gives_way_to_a_new_one() {
     acked.expect([1]).await;
     acked.ack(1).await;
     acked.leave(&gateway, "acked").await;
-    // A name keeps its acknowledgements, however often it reconnects without acknowledging.
+    // A name with acknowledgements is kept, even after reconnects without acknowledgements.
     Client::connect(&gateway, "?consumer=acked").await.leave(&gateway, "acked").await;
     let _connected = Client::connect(&gateway, "?consumer=connected").await;
     for junk in ["junk1", "junk2", "junk3", "junk4"] {
         Client::connect(&gateway, &format!("?consumer={junk}")).await.leave(&gateway, junk).await;
-        // The order of disconnections is kept in milliseconds.
+        // The times of disconnects have millisecond resolution.
         let left = unix_ms();
         until(|| unix_ms() > left).await;
     }
@@ -198,7 +198,7 @@ async fn a_consumer_whose_events_are_trimmed_is_told_and_can_be_moved() {
             (Some(21), Some(30))
         );
     }
-    // A consumer that has not received anything has missed trimmed events, too.
+    // Trimmed events also count as missed if the consumer has not received any event.
     let told = gateway.refused("/ws?consumer=early&cursor=0").await.error(410, "cursor_too_old");
     assert!(told.contains("at cursor 0"), "{told}");
     gateway.refused("/ws?consumer=a&seek=19").await.error(410, "cursor_too_old");
@@ -215,7 +215,8 @@ async fn a_consumer_whose_events_are_trimmed_is_told_and_can_be_moved() {
     Client::connect(&gateway, "?consumer=new&seek=28").await.expect([29, 30]).await;
 }
 
-/// After a restore, a cursor may be beyond the head; those sequences will name new events.
+/// A restore can leave a cursor beyond the head; later, new events will have the sequences in
+/// between.
 #[test]
 fn a_cursor_beyond_the_head_is_at_the_head() {
     let folder = TempDir::new().unwrap();

@@ -68,7 +68,7 @@ async fn cursor_zero_is_the_oldest_that_is_kept() {
 }
 
 /// Clients start anywhere while events are appended, and see every sequence once and in order. The
-/// tail is so small that they alternate between memory and disk.
+/// tail is so small that the clients alternate between memory and disk.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn there_is_no_gap_and_no_repeat_between_replay_and_live() {
     const EVENTS: u64 = 3_000;

@@ -46,10 +46,10 @@ async fn clients_that_read_nothing_cost_the_others_nothing_and_no_memory() {
         }
     };
     tokio::join!(read_all, append_all);
-    // RocksDB keeps up to 64 MiB of new data in memory. Queues per client would use 600 MiB.
+    // RocksDB keeps up to 64 MiB of new data in memory. A queue for each client would use 600 MiB.
     let grown = resident_bytes().unwrap().saturating_sub(before);
     assert!(grown < STALLED as u64 * EVENTS * LARGE as u64 / 3, "{} MiB more", grown >> 20);
-    // They are still connected, and do not delay the shutdown.
+    // The stalled clients are still connected, and do not delay the shutdown.
     assert_eq!(gateway.clients.connected(), STALLED + 1);
     assert_eq!(gateway.drain_clients(Duration::from_millis(100)).await, 0);
     assert_eq!(until_closed(&mut reading).await, (vec![], "1001 the gateway is stopping".to_owned()));
@@ -57,7 +57,7 @@ async fn clients_that_read_nothing_cost_the_others_nothing_and_no_memory() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_stalls_until_its_events_are_trimmed_learns_its_cursor() {
-    const EVENTS: u64 = 500; // 32 MiB: more than sockets buffer.
+    const EVENTS: u64 = 500; // 32 MiB, more than the sockets buffer.
     let gateway = Gateway::start_with(Setup { tail_bytes: 1, ..Setup::default() }).await;
     gateway.append(large_events(&gateway, EVENTS)).await;
     let mut client = gateway.connect("?cursor=0").await;
@@ -105,7 +105,7 @@ async fn a_client_that_sends_too_much_is_dropped() {
     let gateway = Gateway::start().await;
     let url = format!("ws://{}/ws", gateway.address);
     let (mut client, _) = ClientBuilder::new().uri(&url).unwrap().connect().await.unwrap();
-    // The gateway may close the connection before everything is sent.
+    // The gateway may close the connection before the client has sent the whole message.
     drop(client.send(Message::text("x".repeat(CLIENT_MESSAGE_BYTES_MAX + 1))).await);
     within("the end", async { while let Some(Ok(_)) = client.next().await {} }).await;
     all_gone(&gateway).await;

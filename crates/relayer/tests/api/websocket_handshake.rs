@@ -77,8 +77,8 @@ async fn pages_of_other_origins_are_refused() {
     assert_eq!(gateway.get("/health").await.status, 200);
 }
 
-/// As for requests that change something, only the gateway's own pages are allowed, unless origins
-/// are configured.
+/// Without configured origins, only the gateway's own pages are allowed, as for requests that
+/// change state.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_page_moves_a_consumers_cursor_unless_it_is_named() {
     let gateway = Gateway::start().await;

@@ -1,4 +1,4 @@
-//! Refusals before the upgrade, and their messages.
+//! Refusals before the upgrade, and their error messages.
 
 use moltrade_relayer::config::Output;
 
@@ -66,7 +66,7 @@ async fn a_cursor_that_is_no_longer_kept_is_gone() {
     gateway.refused("/ws?cursor=29").await.error(410, "cursor_too_old");
 }
 
-/// Sequences of another log name other events, so nothing may be delivered after such a cursor.
+/// A cursor of another log names different events, so nothing may be delivered after it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cursor_of_another_log_is_refused() {
     let gateway = Gateway::start().await;
@@ -115,7 +115,7 @@ async fn a_websocket_that_is_switched_off_says_so() {
     assert_eq!(gateway.get("/health").await.status, 200);
 }
 
-/// A relay URL may point to any path of this server.
+/// A relay's URL may point to any path of this server.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_gateway_does_not_serve_itself() {
     let gateway = Gateway::start().await;

@@ -9,15 +9,15 @@ use tokio::task::{JoinSet, yield_now};
 
 use crate::gateway::{Gateway, Setup, next};
 
-/// Resumptions of each client.
+/// The number of resumptions of each client.
 const RESUMPTIONS: u64 = 125;
-/// Concurrent clients.
+/// The number of concurrent clients.
 const CLIENTS: u64 = 8;
 
-/// Clients resume anywhere in the log, mostly close to the head, where memory, disk and pending
-/// commits meet, and read beyond the head at that time. Events are appended until all clients are
-/// done. The tail is smaller than what one client reads. The seed decides what the clients do; the
-/// runtime and random yields decide when.
+/// Clients resume at a random cursor, mostly close to the head, where memory, disk and pending
+/// commits meet, and read to a random sequence beyond the current head. Events are appended until
+/// all clients are done. The tail is smaller than one client's reads. The seed decides what clients
+/// do; the runtime and random yields decide when.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_thousand_resumptions_during_a_burst_are_unbroken() {
     let gateway = Arc::new(Gateway::start_with(Setup { tail_bytes: 16 << 10, ..Setup::default() }).await);
@@ -57,7 +57,7 @@ async fn resume(gateway: &Gateway, random: &mut StdRng) {
     };
     let cursor = head.saturating_sub(behind);
     let mut client = gateway.connect(&format!("?cursor={cursor}")).await;
-    // The last sequence is beyond the head at the time of connecting.
+    // The last sequence to read is beyond the head at the time of connecting.
     let last = gateway.log.head().get() + random.random_range(1..=20);
     for seq in cursor + 1..=last {
         assert_eq!(next(&mut client).await.seq, Some(seq), "after cursor {cursor}, head {head}");

@@ -4,8 +4,8 @@ use wire::Signer;
 
 use crate::gateway::{Gateway, next_seqs};
 
-/// Expects exactly the events `expected` out of the events 1 to 6. Event 7 always matches and ends
-/// the test.
+/// Expects that a client gets exactly the events `expected` out of events 1 to 6. Event 7 always
+/// matches and ends the test.
 async fn check(query: &str, expected: &[u64]) {
     let gateway = Gateway::start().await;
     let (alice, bob) = (Signer::from_seed(10), Signer::from_seed(11));

@@ -1,4 +1,4 @@
-//! Slow or silent clients are closed, and clients that only seem slow or silent are not.
+//! The gateway closes slow or silent clients, but not clients that only seem slow or silent.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -22,7 +22,7 @@ const LARGE: usize = 64 << 10;
 /// A time limit that no test reaches.
 const LONG: Duration = Duration::from_secs(30);
 
-/// A gateway that closes slow clients after a second, with events of 64 KiB.
+/// A gateway that has events of 64 KiB and closes slow clients after a second.
 async fn impatient(events: u64, output: Output) -> Gateway {
     let output = Output { slow_client: Duration::from_secs(1), ..output };
     let gateway = Gateway::start_with(Setup { output, ..Setup::default() }).await;
@@ -56,7 +56,7 @@ async fn until_full(gateway: &Gateway) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_reads_nothing_is_told_its_cursor_and_misses_nothing() {
-    const EVENTS: u64 = 300; // 20 MiB: more than sockets buffer.
+    const EVENTS: u64 = 300; // 20 MiB, more than the sockets buffer.
     let gateway = impatient(EVENTS, Output { slow_client_lag: 10, ..Output::default() }).await;
     let mut client = gateway.connect("?cursor=7").await;
     until_closed_for(&gateway, "slow").await;
@@ -66,8 +66,8 @@ async fn a_client_that_reads_nothing_is_told_its_cursor_and_misses_nothing() {
     assert!(last < EVENTS, "it was not behind");
     let resume = end.strip_prefix("1008 slow: resume with cursor=").unwrap_or_else(|| panic!("{end}"));
     let resume: u64 = resume.parse().unwrap();
-    // Nothing after the cursor is lost. Only the one or two messages that waited for the socket are
-    // repeated.
+    // No event after the cursor is lost. At most two events repeat: those that waited for the
+    // socket.
     assert!((last.saturating_sub(2)..=last).contains(&resume), "{resume}, and {last} was read");
     let mut client = gateway.connect(&format!("?cursor={resume}")).await;
     let rest = (resume + 1..=EVENTS).collect::<Vec<_>>();
@@ -89,8 +89,8 @@ async fn a_client_that_stalls_in_a_message_is_closed() {
     assert!((last.saturating_sub(2)..=last).contains(&resume), "{resume}, and {last} was read");
 }
 
-/// The client does not even read the close frame, and the gateway waits for its answer only for a
-/// limited time.
+/// The client does not even read the close frame. The gateway waits for the client's response only
+/// for a limited time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_never_reads_again_frees_its_slot() {
     let gateway = impatient(300, Output { slow_client_lag: 10, ..Output::default() }).await;
@@ -100,7 +100,7 @@ async fn a_client_that_never_reads_again_frees_its_slot() {
     drop(stalled);
 }
 
-/// The client reads 0.1 MB at a time, far behind the head, over several windows.
+/// The client is far behind the head and reads 0.1 MB at a time, over several windows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_but_steady_client_stays() {
     const EVENTS: u64 = 300;
@@ -119,7 +119,7 @@ async fn a_slow_but_steady_client_stays() {
     assert_eq!(closed(&gateway, "slow"), 0);
 }
 
-/// One message of 8 MiB takes several windows, but there is progress in each.
+/// One message of 8 MiB takes several windows, but each window has progress.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_reads_a_long_message_slowly_stays() {
     const LONG_MESSAGE: usize = 8 << 20;
@@ -144,7 +144,7 @@ async fn a_stalled_client_stays_until_it_is_far_behind() {
     assert!(until_closed(&mut client).await.1.starts_with("1008 slow: resume with cursor="));
 }
 
-/// The client is far behind, but no event matches its selection.
+/// The client is far behind, but its selection matches no event.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_whose_selection_matches_nothing_is_not_slow() {
     let gateway = impatient(50, Output { slow_client_lag: 1, ..Output::default() }).await;
@@ -167,7 +167,7 @@ async fn a_client_that_answers_no_ping_is_closed() {
     timeout(LONG, silent.read_to_end(&mut heard)).await.expect("it is closed").unwrap();
     assert_eq!(closed(&gateway, "silent"), 1);
     let frames = heard.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
-    // Two pings without a payload, and then the close: 1008 and the reason.
+    // Two pings without a payload, followed by the close frame: code 1008 and the reason.
     let (pings, close) = heard[frames..].split_at(4);
     assert_eq!(pings, [0x89, 0, 0x89, 0]);
     assert_eq!(close, [&[0x88, 20, 0x03, 0xf0], b"no answer to pings".as_slice()].concat());
@@ -184,8 +184,8 @@ async fn a_client_that_answers_pings_stays() {
     assert_eq!((closed(&gateway, "silent"), gateway.clients.connected()), (0, 1));
 }
 
-/// Megabytes of unread events are queued before the pings, so the client has not answered any.
-/// Reading proves that it is alive.
+/// Megabytes of unread events precede the pings, so the client has not answered any ping. Its reads
+/// prove that it is alive.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_reader_may_answer_pings_late() {
     let gateway = impatient(300, pinging()).await;
@@ -194,7 +194,7 @@ async fn a_slow_reader_may_answer_pings_late() {
     assert_eq!((closed(&gateway, "silent"), gateway.clients.connected()), (0, 1));
 }
 
-/// Reads this number of bytes, 0.25 MB at a time, and sends nothing.
+/// Reads `bytes` bytes, 0.25 MB at a time, and sends nothing.
 async fn read_slowly(client: &mut TcpStream, bytes: usize) {
     let (mut got, mut piece) = (0, vec![0; 256 << 10]);
     while got < bytes {
@@ -231,7 +231,7 @@ async fn no_more_clients_than_allowed_are_let_in_from_one_address() {
     let_in_after(first, &gateway).await;
 }
 
-/// Asserts that the next client gets the slot of a client that disconnects.
+/// Asserts that the next client gets a slot when this client disconnects.
 async fn let_in_after(client: Consumer, gateway: &Gateway) {
     let before = gateway.clients.connected();
     drop(client);

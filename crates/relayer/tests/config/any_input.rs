@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use super::{accepted, parse};
 
 proptest! {
-    /// No file and no variable causes a panic, and an accepted configuration is unchanged by
-    /// printing and parsing it.
+    /// No file and no variable causes a panic. Printing an accepted configuration and parsing the
+    /// text again gives the same configuration.
     #[test]
     fn no_input_panics(
         text in "([a-z_\\[\\]={}\"'.,#0-9 \\n-]|\\PC|\\[(relay|output|filters|storage|postgres)\\]\n|\
@@ -28,7 +28,7 @@ proptest! {
         }
     }
 
-    /// The normal form of a relay URL parses to the same URL.
+    /// A relay URL's normal form parses to the same URL.
     #[test]
     fn a_relay_url_is_its_own_normal_form(text in "(WSS?|wss?|ws):/{0,3}[\\PC]{0,20}(:[0-9]{1,5})?/?\\PC{0,10}") {
         if let Ok(url) = text.parse::<config::RelayUrl>() {

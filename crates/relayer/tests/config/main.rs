@@ -1,6 +1,6 @@
 //! The configuration: reading, errors, printing, reloading.
 
-// Clippy allows these in #[test] functions only; the helpers here are test code, too.
+// Clippy exempts only #[test] functions; the helper functions here are test code, too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod any_input;

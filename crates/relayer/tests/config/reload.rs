@@ -22,7 +22,7 @@ fn a_reload_reads_the_same_file_and_variables() {
 
     write("[output]\nbatch_size = 0");
     assert!(again.source.load().unwrap_err().to_string().contains(":2:14: output.batch_size: found 0"));
-    // A missing file must not mean the defaults, which are a very different configuration.
+    // A missing file must not stand for the defaults, which are a very different configuration.
     std::fs::remove_file(&file).unwrap();
     assert!(again.source.load().unwrap_err().to_string().contains("cannot be read"));
 }
@@ -79,7 +79,7 @@ fn relays_and_filters_take_effect_at_once() {
 fn without_a_file_the_defaults_are_reloaded() {
     let loaded = Config::parse(None, []).unwrap();
     assert_eq!(loaded.file, None);
-    // The working directory of the tests has no config.toml.
+    // The tests' working directory has no config.toml.
     assert!(!Path::new(moltrade_relayer::config::DEFAULT_FILE).exists());
     assert_eq!(loaded.source.load().unwrap().config, parse("", &[]).unwrap().config);
 }

@@ -1,4 +1,4 @@
-//! Secrets: the token, the key, and its file. No error shows them.
+//! Secrets: the token, the key, and the key file. No error shows a secret.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -81,7 +81,7 @@ fn a_wrong_key_is_refused_without_being_shown() {
     }
 }
 
-/// A key file in its own folder.
+/// A key file in a separate folder.
 struct File {
     folder: TempDir,
 }
@@ -102,7 +102,7 @@ impl File {
         format!("[nostr]\nsecret_key_file = '{}'", self.path().display())
     }
 
-    /// Asserts that the file is refused for this reason.
+    /// Asserts that the configuration refuses this key file for the reason `why`.
     #[track_caller]
     fn refused(&self, why: &str) {
         let errors = parse(&self.setting(), &[]).unwrap_err().to_string();
@@ -148,7 +148,7 @@ fn an_error_says_why_a_file_holds_no_key() {
     missing.refused("it is not a regular file");
 }
 
-/// Users may set the secret itself instead of the path of its file.
+/// Users may set the secret itself by mistake, instead of the path of its file.
 #[test]
 fn a_secret_in_place_of_its_file_is_not_shown() {
     for secret in [KEY, NSEC, &NSEC[..30], &KEY[..40], "whsec_MfKQ9r8GKYqr/wjUPD8ILPZIo2LaLaSw"] {

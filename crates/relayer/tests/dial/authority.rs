@@ -1,4 +1,4 @@
-//! Certificate authorities of the tests.
+//! Certificate authorities for tests.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), pem }
     }
 
-    /// A file for `extra_ca_file`.
+    /// A file with the authority's certificate, for `extra_ca_file`.
     pub fn file(&self) -> NamedTempFile {
         file(&self.pem)
     }
@@ -34,7 +34,7 @@ impl Authority {
         self.certify(host, |_| {}, rustls::DEFAULT_VERSIONS)
     }
 
-    /// A server that supports TLS up to 1.2.
+    /// A server that supports no TLS version above 1.2.
     pub fn old_server(&self, host: &str) -> ServerConfig {
         self.certify(host, |_| {}, &[&TLS12])
     }

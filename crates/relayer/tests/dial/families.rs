@@ -1,4 +1,4 @@
-//! IPv4 and IPv6, and hosts with some addresses that do not answer.
+//! Relays with IPv4 and IPv6 addresses, some of which do not answer.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -40,7 +40,7 @@ async fn a_silent_address_does_not_keep_the_others_waiting() {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.bind(silent).expect("the same port");
     let _listener = socket.listen(1).expect("listens");
-    // Connections that are not accepted fill the system's queue; after that, the system does not
+    // Connections that are not accepted fill the system's queue. After that, the system does not
     // answer.
     let mut queue = Vec::new();
     while let Ok(stream) = timeout(Duration::from_millis(500), TcpStream::connect(silent)).await {
@@ -48,7 +48,7 @@ async fn a_silent_address_does_not_keep_the_others_waiting() {
     }
     let resolver = names(&[("relay.example", &["127.0.0.2", "127.0.0.1"])]);
     let dialer = Dialer::new(DialOptions { resolver, ..options() }).expect("set up");
-    // The TCP step has one time-out for all addresses, which the first address alone would use up.
+    // The TCP step has one time-out for all addresses. The first address alone could use it up.
     let relay = url(format!("ws://relay.example:{}", server.port()));
     dialer.dial(&relay, Reach::Anywhere).await.expect("dialled");
     assert_eq!(server.connections(), 1);
@@ -63,7 +63,7 @@ async fn names_without_addresses_and_ports_without_servers_are_told_apart() {
     );
     assert_eq!(gone.to_string(), "DNS: nobody.example does not exist or has no address");
     assert!(gone.is_permanent());
-    // Only the server's own address listens at its port.
+    // The server's port is open only at the server's own address.
     let server = Server::start(upgrades).await;
     let relay = url(format!("ws://127.0.0.3:{}", server.port()));
     let refused = dialer().dial(&relay, Reach::Anywhere).await.expect_err("nobody is there");

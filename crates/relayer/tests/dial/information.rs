@@ -1,4 +1,4 @@
-//! NIP-11 documents of correct and of faulty servers.
+//! NIP-11 documents from correct and from faulty servers.
 
 use moltrade_relayer::limits::INFORMATION_BYTES_MAX;
 use moltrade_relayer::net::ConnectError;
@@ -107,7 +107,8 @@ async fn a_document_that_is_too_long_is_not_read() {
     let long = " ".repeat(INFORMATION_BYTES_MAX + 1);
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned() + &chunk(&long);
     for answer in [ok(&long), format!("HTTP/1.1 200 OK\r\n\r\n{long}"), chunked] {
-        // The server would continue: a document that is too long is abandoned before its end.
+        // The server holds the connection open. The dialer does not wait for the end of a document
+        // that is too long.
         let error = answered([answer.as_bytes(), HOLD].concat()).await.expect_err("too long");
         assert!(matches!(error, InformationError::TooLong), "{error}");
     }

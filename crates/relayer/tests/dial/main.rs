@@ -1,5 +1,5 @@
-//! Connections to relays: which address is dialled, which certificates are trusted, and how a
-//! server may answer.
+//! Connections to relays: which addresses are dialled, which certificates are trusted, and which
+//! responses are accepted.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -34,7 +34,7 @@ fn dialer() -> Dialer {
     Dialer::new(options()).expect("nothing is wrong with the options")
 }
 
-/// A resolver that knows only these names.
+/// A resolver that knows only the names in this table.
 fn names(table: &[(&'static str, &[&str])]) -> Resolver {
     let parse = |addresses: &[&str]| -> Vec<IpAddr> {
         addresses.iter().map(|address| address.parse().expect("an address")).collect()

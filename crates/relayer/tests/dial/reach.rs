@@ -38,7 +38,7 @@ async fn what_is_beside_the_gateway_is_not_dialled() {
         assert!(matches!(refused, DialError::Connect(ConnectError::NotPublic { .. })), "{refused}");
     }
     assert_eq!(server.connections(), 0);
-    // Relays of the configuration may have private addresses.
+    // Relays from the configuration may have private addresses.
     dialer.dial(&url(format!("ws://inside.example:{port}")), Reach::Anywhere).await.expect("dialled");
     assert_eq!(server.connections(), 1);
 }

@@ -1,4 +1,4 @@
-//! A server that answers each request as the test wants.
+//! A server that gives each request the response that the test wants.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-/// Maps the head of a request to the answer. An answer that ends with [`HOLD`] leaves the
+/// Maps the head of a request to the response. A response that ends with [`HOLD`] leaves the
 /// connection open.
 type Answer = Arc<dyn Fn(&str) -> Vec<u8> + Send + Sync>;
 
-/// A marker at the end of an answer: it is not sent, and the connection stays open.
+/// A marker at the end of a response. The server does not send it, and leaves the connection open.
 pub const HOLD: &[u8] = b"(hold)";
 
 pub struct Server {
@@ -58,7 +58,7 @@ impl Server {
         Ok(Self { address, seen, task })
     }
 
-    /// The port, for URLs with a name.
+    /// The server's port, for URLs with a host name.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
@@ -94,7 +94,7 @@ async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, answer: Answer, 
     }
 }
 
-/// Serves one connection. The test sees errors on its own side.
+/// Serves one connection. Errors are ignored here, because the test sees them on its own side.
 async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, answer: Answer, seen: Arc<Seen>) {
     let Some(tls) = tls else {
         return converse(stream, answer, &seen).await;
@@ -117,7 +117,7 @@ async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: Answe
     let answer = answer(&head);
     let said = answer.strip_suffix(HOLD).unwrap_or(&answer);
     if stream.write_all(said).await.is_ok() && stream.flush().await.is_ok() && said.len() < answer.len() {
-        // Waits until the other side closes.
+        // Waits until the client closes the connection.
         let _ = stream.read_to_end(&mut Vec::new()).await;
     }
     let _ = stream.shutdown().await;
@@ -131,7 +131,7 @@ pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
         .map(|(_, value)| value)
 }
 
-/// The answer that opens a WebSocket.
+/// The response that opens a WebSocket.
 pub fn switching_protocols(head: &str) -> Vec<u8> {
     let key = header(head, "Sec-WebSocket-Key").expect("a key");
     let digest = ring::digest::digest(
@@ -146,7 +146,7 @@ pub fn switching_protocols(head: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// An answer that opens a WebSocket and keeps it.
+/// A response that opens a WebSocket and leaves it open.
 pub fn upgrades(head: &str) -> Vec<u8> {
     [&switching_protocols(head), HOLD].concat()
 }

@@ -40,11 +40,11 @@ async fn silence_ends_every_step() {
     for information in [head, body, trickled] {
         assert_eq!(information, "NIP-11: no document within 10 s");
     }
-    // Both time-outs have the same length, so either may be first.
+    // Both time-outs have the same length, so either may end first.
     assert!(before_http.ends_with(" within 10 s"), "{before_http}");
 }
 
-/// A look-up that never ends.
+/// Tests a look-up that never ends.
 async fn dns() -> String {
     let never = Arc::new(Barrier::new(2));
     let resolver = {
@@ -61,7 +61,7 @@ async fn dns() -> String {
     error.to_string()
 }
 
-/// A server that sends a byte at intervals: the server is not silent, but takes too long.
+/// Tests a server that sends a byte at intervals: it is never silent, but takes too long.
 async fn trickle() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");

@@ -1,4 +1,4 @@
-//! Which certificates are trusted, and that a reconnect resumes its TLS session.
+//! Which certificates are trusted, and that a reconnect resumes the TLS session.
 
 use std::path::PathBuf;
 
@@ -11,12 +11,12 @@ use crate::authority::{Authority, file};
 use crate::server::{Server, upgrades};
 use crate::{options, url};
 
-/// A dialer that also trusts the authorities of a file.
+/// A dialer that also trusts the authorities in a file.
 fn trusting(path: &std::path::Path) -> Dialer {
     Dialer::new(DialOptions { extra_ca_file: Some(path.to_owned()), ..options() }).expect("a good file")
 }
 
-/// Dials, and returns the reported fault of the certificate.
+/// Dials. The error is the reported fault of the certificate.
 async fn dial(dialer: &Dialer, host: &str, server: &Server) -> Result<(), String> {
     let dialled = dialer.dial(&url(format!("wss://{host}:{}", server.port())), Reach::Anywhere).await;
     dialled.map(drop).map_err(|error| {

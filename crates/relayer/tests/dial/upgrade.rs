@@ -1,4 +1,4 @@
-//! The upgrade request to a relay's server, and its possible answers.
+//! The upgrade request to a relay's server, and the server's possible responses.
 
 use std::ops::ControlFlow;
 
@@ -52,7 +52,7 @@ async fn a_refusal_is_passed_on() {
 async fn we_notice_that_we_dialled_ourselves() {
     let options = options();
     let instance = options.instance;
-    // The gateway's own server answers like this.
+    // The gateway's own server responds like this.
     let server = Server::start(move |head| {
         let id = header(head, InstanceId::HEADER).expect("an instance");
         if instance.is(id.as_bytes()) {

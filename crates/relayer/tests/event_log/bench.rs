@@ -1,4 +1,4 @@
-//! A log in its own folder, with a sequencer that can be stopped and started again.
+//! A log in a separate folder, with a sequencer that can be stopped and restarted.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -65,7 +65,7 @@ impl Running {
         until_blocking("the events are committed", || self.log.head().get() >= target);
     }
 
-    /// Stops cleanly.
+    /// Stops the log cleanly.
     pub fn stop(mut self) {
         self.end();
         self.log.close();
@@ -89,7 +89,7 @@ impl Running {
     }
 }
 
-/// Opens a log that its last user may still be closing.
+/// Opens a log, waiting until a previous user has closed it.
 fn open(folder: &Path, fsync: bool, room: Reserve) -> Arc<EventLog> {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
@@ -103,7 +103,7 @@ fn open(folder: &Path, fsync: bool, room: Reserve) -> Arc<EventLog> {
     }
 }
 
-/// An event whose time is `created_at`, received at `1000 * created_at` ms.
+/// An event dated `created_at` (seconds) and received at `1000 * created_at` ms.
 pub fn event(created_at: u64) -> Verified {
     sized_event(created_at, 10)
 }
@@ -125,7 +125,7 @@ pub fn events(created_at: impl IntoIterator<Item = u64>) -> Vec<Verified> {
 }
 
 impl Drop for Running {
-    /// Stops the log, because RocksDB must not be in use when the process ends.
+    /// Stops the log: RocksDB must not be in use when the process ends.
     fn drop(&mut self) {
         self.end();
     }

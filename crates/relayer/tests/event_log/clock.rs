@@ -1,4 +1,4 @@
-//! A wrong clock never causes events to be deleted too early.
+//! A wrong clock never causes premature deletion of events.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,7 +57,7 @@ fn no_start_with_a_wrong_clock_trims_by_age() {
             assert_eq!(log.retain(retention).expect("trims"), 0, "{wrong} h");
             manual_clock.pass(HOUR / 2);
         }
-        // Correcting the clock is a step like any other.
+        // Correcting the clock is a step, too.
         manual_clock.step_secs(-wrong * 3_600);
         clock.now();
         assert_eq!(log.retain(retention).expect("trims"), 0, "{wrong} h");

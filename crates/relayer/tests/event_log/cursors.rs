@@ -1,4 +1,4 @@
-//! Cursors of sinks persist, and a log of the previous format is converted.
+//! Sinks' cursors persist, and a log of the previous format is converted.
 
 use std::path::Path;
 use std::time::Duration;
@@ -74,7 +74,7 @@ fn unused_cursors_are_deleted_after_a_while() {
     assert_eq!(left, ["used"]);
 }
 
-/// Format 5 differs only in its cursor rows, which have no flag for acknowledgements.
+/// Format 5 differs only in the cursor rows, which lack a flag for acknowledgements.
 #[test]
 fn a_log_of_format_5_becomes_one_of_this_format() {
     let folder = TempDir::new().expect("a folder");

@@ -1,4 +1,4 @@
-//! Invariant 7: a failure of RocksDB is an error, never "absent".
+//! Invariant 7: a failure of RocksDB is reported as an error, never as "absent".
 
 use moltrade_relayer::event_log::Cursor;
 use moltrade_relayer::event_log::reader::ReadError;
@@ -14,16 +14,16 @@ fn damaged(folder: &TempDir) -> (Running, Vec<ClaimedId>) {
     let ids = written.iter().map(|verified| verified.event.id().into()).collect();
     log.append(written);
     log.stop();
-    // Opening the log flushes the write-ahead log into sorted files.
+    // Reopening the log flushes the write-ahead log into sorted files.
     Running::open(folder.path()).stop();
     for file in std::fs::read_dir(folder.path()).expect("readable") {
         let path = file.expect("readable").path();
         if path.extension().is_some_and(|extension| extension == "sst") {
             let mut bytes = std::fs::read(&path).expect("readable");
             if bytes.len() < 10_000 {
-                continue; // A small file with the numbers of `meta`.
+                continue; // A small file with the numbers in `meta`.
             }
-            // Data blocks are at the beginning; the end is what RocksDB needs to open the file.
+            // Data blocks are at the beginning of the file. RocksDB needs the end to open the file.
             for byte in bytes.iter_mut().take(4_000).skip(100).step_by(50) {
                 *byte ^= 0xff;
             }

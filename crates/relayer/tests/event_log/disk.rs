@@ -1,4 +1,4 @@
-//! A full disk pauses ingest. Nothing is lost, and ingest continues by itself.
+//! A full disk pauses ingest. No event is lost, and ingest resumes by itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,7 +46,7 @@ fn stopping_on_a_full_disk_does_not_wait_for_room() {
     assert_eq!(log.log.head().get(), 0, "nothing was committed, and nothing is damaged");
 }
 
-/// Tests all writes outside the sequencer. Additions are refused, deletions make room, and neither
+/// Tests all writes outside the sequencer: additions are refused, deletions make room, and neither
 /// counts as damage.
 #[test]
 fn below_the_minimum_nothing_is_added_and_everything_can_be_deleted() {

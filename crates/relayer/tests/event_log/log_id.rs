@@ -33,7 +33,7 @@ fn every_envelope_names_the_log() {
     }
 }
 
-/// A data folder of an earlier version has no row for the identity. Earlier versions ignore the
+/// A data folder of an earlier version has no row for the identity. Earlier versions ignore this
 /// row, so the format keeps its version number.
 #[test]
 fn a_log_without_an_identity_gets_one() {

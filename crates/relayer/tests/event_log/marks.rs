@@ -1,4 +1,4 @@
-//! Marks: a statement about a relay is written with the events that prove it or later, never
+//! Marks: a statement about a relay is written with the events that prove it, or later, but never
 //! earlier.
 
 use std::path::Path;
@@ -39,7 +39,7 @@ fn row(log: &EventLog, relay: &str) -> Option<Vec<u8>> {
     log.relay_row(RelayTable::Coverage, relay).expect("readable")
 }
 
-/// All interleavings of two shards' submissions: the shard of each arrival.
+/// All interleavings of two shards' submissions, each as a list of shards in the order of arrival.
 fn interleavings(left: [usize; 2]) -> Vec<Vec<usize>> {
     if left == [0, 0] {
         return vec![Vec::new()];
@@ -55,8 +55,8 @@ fn interleavings(left: [usize; 2]) -> Vec<Vec<usize>> {
     all
 }
 
-/// Two shards send two events each, their part of a checkpoint, and another event. The row of the
-/// mark may exist only if the four events exist, for every interleaving and batch size.
+/// Two shards each send two events, a part of a checkpoint, and another event. For every
+/// interleaving and batch size, the row of the mark may exist only if the four events exist.
 #[test]
 fn invariant_6_a_mark_is_committed_with_the_events_before_it_or_later() {
     let folder = TempDir::new().expect("a folder");
@@ -150,7 +150,7 @@ fn marks_alone_do_not_move_the_head_and_survive_a_restart() {
     }
 }
 
-/// Opens a log's database without the log.
+/// Opens the database of a log directly.
 pub fn database(folder: &Path) -> DB {
     let options = Options::default();
     let families = DB::list_cf(&options, folder).expect("a database");

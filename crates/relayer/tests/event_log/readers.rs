@@ -1,4 +1,4 @@
-//! Reading after a cursor: nothing is missing or read twice, from memory and from disk.
+//! Reading after a cursor, from memory and from disk: no event is missing or read twice.
 
 use moltrade_relayer::event_log::reader::ReadError;
 use moltrade_relayer::event_log::retention::Retention;
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::bench::{Running, events, sized_event};
 
-/// Reads until the cursor is at `last`, and returns the numbers.
+/// Reads until the cursor is at `last`, and returns the sequence numbers.
 async fn read_to(log: &Arc<EventLog>, from: u64, last: u64) -> Vec<u64> {
     let mut reader = log.reader(Cursor::from_number(from));
     let mut seqs = Vec::new();
@@ -25,7 +25,7 @@ async fn read_to(log: &Arc<EventLog>, from: u64, last: u64) -> Vec<u64> {
 async fn every_cursor_sees_an_unbroken_sequence_while_events_arrive() {
     let folder = TempDir::new().expect("a folder");
     let log = Arc::new(Running::open(folder.path()));
-    const EVENTS: u64 = 3_000; // About 1 MB, a multiple of the tail: some readers start on disk.
+    const EVENTS: u64 = 3_000; // About 1 MB, several times the tail, so that some readers start on disk.
     let writer = {
         let log = Arc::clone(&log);
         std::thread::spawn(move || {
@@ -38,7 +38,7 @@ async fn every_cursor_sees_an_unbroken_sequence_while_events_arrive() {
     for reader in 0..30 {
         let log = Arc::clone(&log.log);
         readers.spawn(async move {
-            // The readers start at different times during the burst, at the head or behind it.
+            // The readers start at different times during the burst, at or below the head.
             until("the head is there", || log.head().get() >= reader * 90).await;
             let head = log.head().get();
             let from = head * (reader % 3) / 2;

@@ -1,4 +1,4 @@
-//! Retention trims the old end by age and by size, and ids outlive their events.
+//! Retention trims old events by age and by size, and ids outlive their events.
 
 use moltrade_relayer::event_log::Cursor;
 use moltrade_relayer::event_log::keys;
@@ -58,7 +58,7 @@ fn trimming_an_empty_log_or_nothing_is_harmless() {
     assert_eq!(log.log.floor().get(), 4);
 }
 
-/// When RocksDB deletes a range of files, it also deletes the range's last key.
+/// When RocksDB deletes the files of a range, it also deletes the range's last key.
 #[test]
 fn a_file_that_ends_with_the_oldest_kept_event_is_kept() {
     let folder = TempDir::new().expect("a folder");
@@ -66,7 +66,8 @@ fn a_file_that_ends_with_the_oldest_kept_event_is_kept() {
     log.append(events(1..=10));
     log.stop();
     Running::open(folder.path()).stop();
-    // Files of the first level are never deleted by range, so the file must be moved to the second.
+    // RocksDB never deletes files of the first level by range, so the file must be moved to the
+    // second.
     let families = [&["default"][..], &keys::FAMILIES].concat();
     let db = rocksdb::DB::open_cf(&rocksdb::Options::default(), folder.path(), families).expect("opens");
     db.compact_range_cf(db.cf_handle(keys::EVENTS).expect("exists"), None::<&[u8]>, None::<&[u8]>);

@@ -4,7 +4,7 @@
 //! A schedule is a series of [steps](Step). Between two steps, nothing moves: the writer stops
 //! between commit and publication, the disk thread stops at a gate, and readers are polled only by
 //! the schedule or, in some steps, by the thread that wakes them. So a seed reproduces its
-//! schedule, except for the steps that let threads race, which only one of the tests has.
+//! schedule, except for steps in which threads race. Only one of the tests has such steps.
 
 mod consumer;
 mod stage;
@@ -26,10 +26,10 @@ use self::consumer::Consumer;
 use self::stage::{Disk, Stage, Writer};
 use self::truth::Truth;
 
-/// Opening a log is slow, so several schedules share one. The last schedule closes it.
+/// Opening a log is slow, so several schedules share a log. The last schedule closes it.
 const SCHEDULES_OF_A_LOG: usize = 32;
 const LOGS: RangeInclusive<u64> = 1..=32;
-/// The batch size: more events than a schedule appends at once, so that each batch is sorted by
+/// The batch size: more events than a schedule appends at once, so that whole batches are sorted by
 /// time.
 const EVENTS: usize = 256;
 /// The maximum distance from the head at which readers race with a trim.
@@ -51,7 +51,7 @@ enum Races {
     Yes,
 }
 
-/// Runs the schedules of all logs, or only of the log with the seed `SCHEDULES_SEED`.
+/// Runs the schedules of all logs or, if `SCHEDULES_SEED` is set, of the log with this seed.
 fn play(races: Races) {
     let replayed = std::env::var("SCHEDULES_SEED").ok().and_then(|seed| seed.parse().ok());
     let seeds = replayed.map_or(LOGS, |seed| seed..=seed);
@@ -72,30 +72,30 @@ fn play(races: Races) {
 enum Step {
     /// Commits a batch of this many events.
     Commit(usize),
-    /// Publishes the batch, and wakes the readers that wait at the head.
+    /// Publishes the committed batch, and wakes the readers that wait at the head.
     Publish,
     /// Like `Publish`, while readers drop their waits and wait again.
     PublishAmidst,
     /// Polls a reader, whether it was woken or not.
     Poll(usize),
-    /// Drops a reader's wait, and starts another one.
+    /// Drops a reader's wait, and starts a new wait.
     Renew(usize),
-    /// Like `Renew`, but first takes the entries in memory.
+    /// Like `Renew`, but takes the entries in memory before the new wait.
     TakeInMemory(usize),
-    /// Lets the disk thread do the reads before its next gate.
+    /// Lets the disk thread do all reads before its next gate.
     Read,
     /// Trims the events below this number.
     Trim(u64),
     /// Like `Trim`, while the disk is read.
     TrimAmidst(u64),
-    /// Runs everything that can run, until nothing is left to do.
+    /// Runs everything until no work is left.
     Settle,
     Close,
 }
 
 /// A log on which the schedules run one after the other.
 struct Play {
-    // Dropped first, because its reads keep the log open.
+    // Dropped first, because pending disk reads keep the log open.
     disk: Disk,
     writer: Writer,
     stage: Arc<Stage>,
@@ -152,7 +152,7 @@ impl Play {
         Ok(())
     }
 
-    /// Trims the events of earlier schedules, if reading them would take long.
+    /// Trims the events of earlier schedules if readers would take long to read them.
     fn shorten(&self) {
         let kept: Vec<u64> = self.truth().kept().collect();
         if kept.len() > 200 {
@@ -160,8 +160,8 @@ impl Play {
         }
     }
 
-    /// Adds a reader at a random cursor: at 0, below the floor, below the tail, inside it, or at
-    /// the head.
+    /// Adds a reader at a random cursor: 0, below the floor, below the tail, in the tail, or at the
+    /// head.
     fn add_consumer(&mut self) {
         let (floor, head) = (self.truth().floor(), self.stage.log.head().get());
         let at = match self.rng.below(5) {
@@ -231,7 +231,8 @@ impl Play {
         self.look()
     }
 
-    /// Checks the effects of the step, and puts a gate after the reads that it has started.
+    /// Checks the effects of a step, and puts a gate after the disk reads that the step has
+    /// started.
     fn look(&mut self) -> Result<(), String> {
         for (place, consumer) in self.consumers.iter().enumerate() {
             consumer.fault().map_or(Ok(()), |fault| Err(format!("reader {place} {fault}")))?;
@@ -265,8 +266,8 @@ impl Play {
         self.is_committed = false;
     }
 
-    /// Readers renew their waits until the head moves, but not afterwards, because that would hide
-    /// a missing wake-up.
+    /// Publishes while readers renew their waits. Renewing ends when the head moves: later, it
+    /// would hide a missing wake-up.
     fn publish_amidst(&mut self) -> Result<(), String> {
         if self.rng.chance(0.7) {
             self.settle()?; // Most races are at the head.
@@ -287,8 +288,8 @@ impl Play {
         Ok(())
     }
 
-    /// Readers at the head start again close to it, so that reads are short and a read is always
-    /// starting.
+    /// Trims while the disk is read. Readers at the head restart close to it, so that reads are
+    /// short and follow each other without a pause.
     fn trim_amidst(&mut self, floor: u64) {
         let Self { disk, stage, consumers, rng, .. } = self;
         let mut kept: Vec<u64> = stage.truth.lock().expect("not poisoned").kept().collect();
@@ -332,7 +333,7 @@ impl Play {
     }
 }
 
-/// The time of receipt equals the number, so that events can be trimmed by number.
+/// Trims by time: each event's time of receipt equals its number.
 fn trim(stage: &Stage, floor: u64) {
     stage.truth.lock().expect("not poisoned").announce_floor(floor);
     let retention = Retention { age_ms_max: 1, ..Retention::default() };
@@ -341,8 +342,8 @@ fn trim(stage: &Stage, floor: u64) {
     stage.truth.lock().expect("not poisoned").enforce_floor();
 }
 
-/// Writes a log as an earlier process would leave it: its last numbers were reserved but never
-/// assigned.
+/// Writes a log as left by an earlier process that had reserved the last numbers without assigning
+/// them.
 fn write_history(folder: &Path, truth: &mut Truth, rng: &mut Rng) {
     let events = pool().into_iter().take(rng.between(1, 60)).zip(1..);
     let written: Vec<_> = events.map(|(event, seq)| verified(seq, event)).collect();

@@ -29,7 +29,7 @@ fn no_batch_is_larger_than_configured() {
     assert_eq!(created_at(&log.log), [7, 8, 9, 4, 5, 6, 1, 2, 3], "three batches of three");
 }
 
-/// Opens a log, which finds its end differently with and without fsync.
+/// Opens a log. The log finds its end differently with and without fsync.
 fn open(folder: &TempDir, fsync: bool) -> Running {
     Running::open_with(folder.path(), Options { fsync, ..Options::default() })
 }
@@ -67,13 +67,14 @@ fn invariant_2_numbers_go_on_when_everything_was_trimmed() {
     }
 }
 
-/// Without fsync, a power loss loses the newest commits. Their numbers must not be assigned again.
+/// Without fsync, a power loss deletes the newest commits. The log must not assign their numbers
+/// again.
 #[test]
 fn invariant_2_no_number_is_given_twice_after_power_loss_without_fsync() {
     let (folder, copy) = (TempDir::new().expect("a folder"), TempDir::new().expect("a folder"));
     let log = Running::open(folder.path());
     log.append(events([1]));
-    // The disk certainly has the state of the last fsync, which reserved the following numbers.
+    // The disk has at least the state of the last fsync, which reserved the numbers that follow.
     copy_folder(folder.path(), copy.path());
     log.append(events(2..=50));
     let given = log.log.head();

@@ -1,4 +1,5 @@
-//! Runs an example as a process that can be killed and restarted, and keeps the output of each run.
+//! Runs a consumer example as a process that can be killed and restarted, and keeps the output of
+//! each run.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -20,8 +21,8 @@ pub enum Language {
 }
 
 impl Language {
-    /// The command of an example, without the caller's environment. Its dependencies are linked
-    /// into the folder.
+    /// The command that runs an example in a folder, without the caller's environment. The
+    /// example's dependencies are linked into the folder.
     pub fn command(self, name: &str, folder: &Path) -> Command {
         let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
         let mut command = match self {
@@ -39,7 +40,7 @@ impl Language {
                 let missing = "there is no Python to run the examples with; run: make python";
                 assert!(python.exists(), "{}: {missing}", python.display());
                 let mut command = Command::new(python);
-                // Do not write into the source folder.
+                // `-B` prevents writes into the source folder.
                 command.arg("-B").arg(examples.join("python").join(format!("{}.py", name.replace('-', "_"))));
                 command
             }
@@ -50,7 +51,7 @@ impl Language {
                 );
                 let missing = "there is no Node.js to run the examples with; run: make node";
                 assert!(node.join("node").exists(), "{}: {missing}", node.display());
-                // Packages are only looked up beside the module.
+                // Node.js looks up packages only beside the module.
                 let program = folder.join(format!("{name}.mjs"));
                 std::fs::copy(examples.join("javascript").join(format!("{name}.mjs")), &program)
                     .unwrap_or_else(|error| panic!("{name}.mjs: {error}"));
@@ -85,7 +86,7 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// `target` is its first argument: the address to connect to or listen on.
+    /// `target` is the example's first argument: the address to connect to or to listen on.
     pub fn new(language: Language, transport: &'static str, target: impl Into<String>) -> Self {
         let folder = TempDir::new().expect("a folder");
         let target = target.into();
@@ -208,9 +209,9 @@ pub fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
 }
 
-/// Asserts that every event was printed in order over all runs, and that at most `repeats_max`
-/// events were repeated after each kill: those that were handled before the cursor was stored.
-/// Returns each event once.
+/// Asserts that all runs together printed every event in order, and that at most `repeats_max`
+/// events were repeated after each kill: those handled before the cursor was stored. Returns each
+/// event once.
 #[track_caller]
 pub fn assert_complete(lives: &[Vec<Line>], repeats_max: u64) -> Vec<Line> {
     let mut all: Vec<Line> = Vec::new();

@@ -1,6 +1,6 @@
-//! Follower examples in each language, against the built program and simulated relays. Although the
-//! follower and the gateway are killed, each example gets every signal of its bot in order, and
-//! none of other bots.
+//! Follower examples in each language, against the built program and simulated relays. Follower and
+//! gateway are killed, but each example gets every signal of its bot in order, and no signal of
+//! another bot.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,9 +17,9 @@ use crate::follower::{Follower, publish as publish_by_example, register};
 use crate::program::{PATIENCE, Running, Site};
 
 const RELAYS: usize = 3;
-/// The total number of published events, by several keys and of several kinds.
+/// The total number of published events, which have several signers and kinds.
 const EVENTS: usize = 900;
-/// Kills of the follower. Every third one also kills the gateway.
+/// The number of kills of the follower. Every third kill also kills the gateway.
 const KILLS: usize = 6;
 const SECRET: &str = "thirty-two bytes that nobody sees";
 const SIGNALS: &str = "kinds=30931,30932,30933,30934";
@@ -31,7 +31,7 @@ struct Keys {
     bot: Signer,
     /// A registered bot without followers.
     other_bot: Signer,
-    /// A key that is unknown to the gateway.
+    /// A key that the gateway does not know.
     stranger: Signer,
     follower: Signer,
 }
@@ -56,7 +56,7 @@ fn gateway(site: &Site) -> String {
     format!("http://127.0.0.1:{}", site.port())
 }
 
-/// Publishes events of all keys at all relays, evenly over some seconds.
+/// Publishes events of all keys at all relays, spread over some seconds.
 async fn publish(sim: Arc<Sim>, seed: u64) {
     let (keys, mut rng) = (Keys::new(seed), Rng::new(&[seed, 1]));
     for number in 0..EVENTS {
@@ -64,7 +64,7 @@ async fn publish(sim: Arc<Sim>, seed: u64) {
             0..6 => (&keys.bot, 30931 + rng.below(4) as u16),
             6..8 => (&keys.other_bot, 30931),
             8 => (&keys.stranger, 30931),
-            // Signed by the bot, but not a signal.
+            // An event that the bot signs but that is not a signal.
             _ => (&keys.bot, 1),
         };
         let (name, content) = (format!("signal {number}"), "x".repeat(rng.below(3_000)));
@@ -74,7 +74,7 @@ async fn publish(sim: Arc<Sim>, seed: u64) {
     }
 }
 
-/// The relay stores the events that the example publishes, and the example reports refusals.
+/// A relay stores the events that the example publishes. The example reports refused events.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_language_publishes() {
     let sim = Sim::builder().scripted(1).start().await.expect("starts");
@@ -83,7 +83,7 @@ async fn each_language_publishes() {
         let event = publish_by_example(language, &sim.url(0), &Keys::new(61).bot, "long BTC");
         assert_eq!((&event["kind"], &event["content"]), (&Value::from(30931), &Value::from("long BTC")));
         let held = sim.holds(0, &Filter::new());
-        // Two equal events of the same second are one event.
+        // Two identical events of the same second count once.
         assert!((1..=number + 1).contains(&held.len()));
         assert!(held.iter().any(|held| event["id"] == held.id().to_string()), "{language:?}");
     }
@@ -135,7 +135,7 @@ async fn survives_kills(language: Language, shared_secret: Option<&str>, seed: u
     for kill in 1..=KILLS {
         // More than half of the events are signals of the bot.
         follower.until_lines(kill * EVENTS / 2 / (KILLS + 2)).await;
-        // Kill at a different moment each time.
+        // Each kill comes at a different moment.
         tokio::time::sleep(Duration::from_millis(rng.below(50) as u64)).await;
         if kill % 3 == 0 {
             running.kill();
@@ -144,7 +144,7 @@ async fn survives_kills(language: Language, shared_secret: Option<&str>, seed: u
         follower.kill();
         follower.start();
     }
-    // Kill only the gateway, so that the example must reconnect.
+    // Only the gateway is killed, so the example must reconnect.
     running.kill();
     let running = site.start().await;
     published.await.expect("published");
@@ -158,7 +158,7 @@ async fn survives_kills(language: Language, shared_secret: Option<&str>, seed: u
     assert!(lives.iter().filter(|life| !life.is_empty()).count() > 3, "too few kills hit a running transfer");
 }
 
-/// The bot's signals in the gateway's log, once the log has everything that the relays have.
+/// The bot's signals in the gateway's log, as soon as the log has all events of the relays.
 async fn signals_in_log(running: &Running, sim: &Sim, bot: &Signer) -> Vec<Value> {
     let wanted =
         sim.events().iter().filter(|event| event.pubkey() == bot.pubkey() && event.kind() != 1).count();
@@ -184,8 +184,8 @@ async fn signals_in_log(running: &Running, sim: &Sim, bot: &Signer) -> Vec<Value
     }
 }
 
-/// Returns each printed signal once. Asserts that each run resumed where the previous one was
-/// killed: at most one signal repeats, which was handled before the cursor was stored.
+/// Returns each printed signal once. Asserts that each run resumed where the previous run was
+/// killed. One signal may repeat: the one handled before the cursor was stored.
 #[track_caller]
 fn once(lives: &[Vec<Value>]) -> Vec<Value> {
     let seq = |signal: &Value| signal["seq"].as_u64().expect("a number");

@@ -24,7 +24,7 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// `gateway` is the gateway's URL, `bot` the key to follow.
+    /// `gateway` is the gateway's URL, and `bot` is the key to follow.
     pub fn new(language: Language, gateway: &str, bot: &str, key: &Signer) -> Self {
         let folder = TempDir::new().expect("a folder");
         let secret: String = key.secret().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -75,7 +75,7 @@ impl Follower {
     /// The output of each run.
     pub fn printed(&self) -> Vec<Vec<Value>> {
         let lives = (0..self.lives).map(|life| read(&self.file(life, "out")));
-        // Each line is written in one call, so a kill must not cut it.
+        // Each line is written in one call, so a kill must not cut a line.
         let line = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         lives.map(|text| text.lines().map(line).collect()).collect()
     }
@@ -94,7 +94,7 @@ impl Follower {
         let what = format!("it prints {seq}");
         self.until(&what, |this| {
             let text = read(&this.file(this.lives - 1, "out"));
-            // An unfinished line may follow.
+            // An unfinished line may follow the last line.
             let last = text.rsplit_once('\n').and_then(|(whole, _)| whole.lines().next_back());
             let last = last.and_then(|line| serde_json::from_str::<Value>(line).ok());
             last.is_some_and(|last| last["seq"].as_u64() >= Some(seq))

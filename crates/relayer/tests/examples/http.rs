@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use crate::consumer::{Consumer, Language, free_address};
 use crate::program::PATIENCE;
 
-/// The key is `a key of some length that nobody knows`.
+/// The encoded key is the text `a key of some length that nobody knows`.
 pub const SECRET: &str = "whsec_YSBrZXkgb2Ygc29tZSBsZW5ndGggdGhhdCBub2JvZHkga25vd3M=";
 
 /// A batch as the gateway posts it.
@@ -112,7 +112,7 @@ async fn python_takes_batches_once() {
     takes_batches_once(Language::Python).await;
 }
 
-/// Tests the receiver without a secret, so requests are unsigned.
+/// Tests a receiver without a secret, so requests are unsigned.
 async fn takes_batches_once(language: Language) {
     let address = free_address();
     let mut consumer = Consumer::new(language, "http", address.to_string());
@@ -123,7 +123,8 @@ async fn takes_batches_once(language: Language) {
     for body in ["{}", "[{}]", "not JSON", ""] {
         assert_eq!(Batch::text(body.to_owned()).post(address).await, 400, "{body:?}");
     }
-    // The Rust example reads up to its limit before it refuses; the Python one checks the header.
+    // The Rust example reads up to its limit before it refuses; the Python example checks the
+    // header.
     let body = vec![b' '; if matches!(language, Language::Rust) { (64 << 20) + 1 } else { 1 }];
     assert_eq!(post(address, "content-length: 67108865\r\n", &body).await, 413);
     // A batch is not acknowledged if its cursor cannot be stored.
@@ -136,8 +137,8 @@ async fn takes_batches_once(language: Language) {
     assert_eq!(Batch::of(2..=6).post(address).await, 204);
     assert_eq!(seqs(&consumer), [1, 2, 3, 4, 4, 5, 6]);
     assert_eq!(std::fs::read_to_string(consumer.state()).expect("a cursor"), "a:6");
-    // After a restore, the gateway resumes at the cursor of the backup, so all events must be
-    // taken.
+    // After a restore, the gateway resumes at the backup's cursor, and the receiver must accept all
+    // events.
     assert_eq!(Batch::of_log("b", 5..=6).post(address).await, 204);
     consumer.until_stderr_contains("the log was a and is b now").await;
     assert_eq!(seqs(&consumer)[7..], [5, 6]);
@@ -166,12 +167,13 @@ async fn checks_signatures(language: Language) {
         assert_eq!(Batch::of([2]).signature(header).post(address).await, 401, "{header:?}");
     }
     assert_eq!(post(address, "content-length: 2\r\n", b"[]").await, 401, "no signature");
-    // During a rotation, requests are signed with the old and the new secret.
+    // During a rotation, the gateway signs requests with the old and the new secret.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs() as i64;
     let (batch, other) = (Batch::of([2]), Batch::of([2]).key(b"another"));
     let both = format!("{} {}", other.sign(now), batch.sign(now));
     let ahead = format!("{} {}", other.sign(now + 1), batch.sign(now + 1));
-    // The clock may reach the next second in between, so one of the requests must be accepted.
+    // The clock may advance by a second between the requests, so at least one of them must be
+    // accepted.
     let answers =
         [batch.signature(both).post(address).await, Batch::of([2]).signature(ahead).post(address).await];
     assert!(answers.contains(&204), "{answers:?}");

@@ -1,5 +1,5 @@
-//! Each consumer example and the gateway are killed with `kill -9`: every event is printed in
-//! order, and an event repeats only if it was handled before its cursor was stored.
+//! Kills each consumer example and the gateway with `kill -9`. Every event is printed in order, and
+//! only events handled before the cursor was stored may repeat.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::http::SECRET;
 use crate::program::{Running, Site};
 
 const EVENTS: u64 = 1_500;
-/// Kills of the consumer. Every third one also kills the gateway.
+/// The number of kills of the consumer. Every third kill also kills the gateway.
 const KILLS: u64 = 6;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,14 +86,15 @@ async fn start_sim(seed: u64) -> Sim {
     sim.start().await.expect("starts")
 }
 
-/// After a kill, at most `repeats_max` events may come twice.
+/// Asserts that the consumer loses no event. After each kill, at most `repeats_max` events may
+/// repeat.
 async fn survives_kills(site: &Site, mut consumer: Consumer, seed: u64, repeats_max: u64) {
     let mut running = site.start().await;
     consumer.start();
     let mut rng = Rng::new(&[seed]);
     for kill in 1..=KILLS {
         consumer.until_printed(kill * EVENTS / (KILLS + 2)).await;
-        // Kill at a different moment each time.
+        // Each kill comes at a different moment.
         tokio::time::sleep(Duration::from_millis(rng.below(50) as u64)).await;
         if kill % 3 == 0 {
             running.kill();
@@ -102,7 +103,7 @@ async fn survives_kills(site: &Site, mut consumer: Consumer, seed: u64, repeats_
         consumer.kill();
         consumer.start();
     }
-    // Kill only the gateway, so that the example must reconnect.
+    // Only the gateway is killed, so the example must reconnect.
     running.kill();
     let running = site.start().await;
     consumer.until_printed(EVENTS).await;

@@ -1,5 +1,5 @@
-//! The log gets a new identity, as after a restore: an example with its own cursor is refused,
-//! reports it, and starts over.
+//! The log gets a new identity, as after a restore. An example that has a stored cursor is refused,
+//! reports the refusal, and starts over.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,7 +11,7 @@ use crate::consumer::{Consumer, Language};
 use crate::follower::{Follower, register};
 use crate::program::{Running, Site};
 
-/// Stops the gateway, gives its log a new identity, and starts it again.
+/// Stops the gateway, gives its log a new identity, and restarts the gateway.
 async fn renew(site: &Site, running: Running) -> (Running, String) {
     running.kill();
     let output = site.run_with(&["new-log-id"]);

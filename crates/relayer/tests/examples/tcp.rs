@@ -12,7 +12,7 @@ use crate::program::PATIENCE;
 struct Gateway(BufReader<TcpStream>);
 
 impl Gateway {
-    /// Connects once the example listens.
+    /// Connects as soon as the example listens.
     async fn connect(consumer: &Consumer, address: std::net::SocketAddr) -> Self {
         let connect = async {
             loop {
@@ -41,7 +41,7 @@ impl Gateway {
         self.send(event.as_bytes()).await;
     }
 
-    /// The next line of the answer; `None` if the connection was closed.
+    /// The next line from the example; `None` if the connection was closed.
     async fn answer(&mut self) -> Option<String> {
         let mut line = String::new();
         let read = timeout(PATIENCE, self.0.read_line(&mut line)).await.expect("in time");
@@ -72,7 +72,7 @@ async fn heeds_the_newest_connection(language: Language) {
     }
     old.send(b"{\"seq\":4,\"rec").await;
     let mut new = Gateway::connect(&consumer, address).await;
-    // The last two acknowledgements were lost, so these events are sent again.
+    // The last two acknowledgements were lost, so the gateway repeats their events.
     for seq in 2..=5 {
         new.send_event(seq).await;
         assert_eq!(new.answer().await, Some(format!("{{\"ack\":{seq}}}\n")));
@@ -92,11 +92,12 @@ async fn python_starts_over_with_another_log() {
     starts_over_with_another_log(Language::Python).await;
 }
 
-/// After a restore, the gateway resumes at the cursor of the backup, so all events must be taken.
+/// After a restore, the gateway resumes at the backup's cursor, and the receiver must accept all
+/// events.
 async fn starts_over_with_another_log(language: Language) {
     let address = free_address();
     let mut consumer = Consumer::new(language, "tcp", address.to_string());
-    // The format of an earlier version, without a log id: the first log is adopted.
+    // An earlier version stored no log id, so the example adopts the first log.
     consumer.write_state("2");
     consumer.start();
     let mut gateway = Gateway::connect(&consumer, address).await;
@@ -120,7 +121,7 @@ async fn python_bounds_a_line() {
     bounds_a_line(Language::Python).await;
 }
 
-/// When a line is too long, the example closes the connection and accepts another one.
+/// After a line that is too long, the example closes the connection and accepts a new one.
 async fn bounds_a_line(language: Language) {
     let address = free_address();
     let mut consumer = Consumer::new(language, "tcp", address.to_string());
@@ -138,7 +139,7 @@ async fn bounds_a_line(language: Language) {
     let mut gateway = Gateway::connect(&consumer, address).await;
     gateway.send_event(1).await;
     assert_eq!(gateway.answer().await.as_deref(), Some("{\"ack\":1}\n"));
-    // A line that arrives byte by byte is accepted.
+    // The example accepts a line that arrives byte by byte.
     for byte in b"{\"seq\":2,\"log\":\"a\",\"event\":{\"id\":\"slow\"}}\n" {
         gateway.send(&[*byte]).await;
         sleep(Duration::from_millis(1)).await;

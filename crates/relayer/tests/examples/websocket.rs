@@ -1,4 +1,4 @@
-//! WebSocket examples that get an error or a close instead of events.
+//! WebSocket examples whose connection gets an error or a close frame instead of events.
 
 use relay_sim::Sim;
 use relay_sim::wait::until_async;

@@ -1,4 +1,4 @@
-//! Bots, and the relays that carry their events.
+//! Bots, and the relays that serve their events.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,7 +8,6 @@ use wire::{Signer, VerifiedEvent};
 use crate::client::Api;
 use crate::token::now;
 
-/// The kinds that are signals.
 pub const SIGNAL_KINDS: [u16; 4] = [30_931, 30_932, 30_933, 30_934];
 
 /// A bot that signs signals.
@@ -33,7 +32,7 @@ impl Bot {
         self.event(SIGNAL_KINDS[0], now())
     }
 
-    /// An event that differs from all others.
+    /// An event that differs from every other event.
     pub fn event(&self, kind: u16, created_at: u64) -> VerifiedEvent {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -49,7 +48,7 @@ impl Bot {
     }
 }
 
-/// Gives an event to two of the relays.
+/// Gives an event to two relays.
 pub fn publish(sim: &Sim, event: &VerifiedEvent) {
     let relays = sim.urls().len();
     let first = event.id().as_bytes()[0] as usize % relays;

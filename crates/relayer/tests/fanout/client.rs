@@ -1,4 +1,4 @@
-//! A client of the API: bots, followers and the admin.
+//! A client of the REST API, for bots, followers and the admin.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -13,7 +13,7 @@ use crate::token::Token;
 #[derive(Debug, Clone)]
 pub struct Api {
     pub address: SocketAddr,
-    /// The part of a signed URL before the path.
+    /// The part of signed URLs that precedes the path.
     pub url: String,
 }
 
@@ -23,13 +23,13 @@ impl Api {
         Self { address, url: format!("http://{address}") }
     }
 
-    /// A request with a NIP-98 token of a key.
+    /// Adds a NIP-98 token, signed by a key, to a request.
     pub fn signed(&self, signer: &Signer, request: Request) -> Request {
         let token = self.token(&request).header(signer);
         request.header("Authorization", token)
     }
 
-    /// The token of a request, before it is signed.
+    /// The unsigned token of a request.
     pub fn token(&self, request: &Request) -> Token {
         Token::new(&request.method, format!("{}{}", self.url, request.path), &request.body)
     }
@@ -62,7 +62,7 @@ impl Api {
         assert_eq!((answer.status, &answer.json()["deleted"]), (200, &true.into()), "{answer:?}");
     }
 
-    /// The followers of a bot, as listed for the bot.
+    /// The followers of a bot, as listed for that bot.
     pub async fn followers(&self, bot: &Signer) -> Vec<String> {
         let answer = self.call(bot, listing(bot.pubkey())).await;
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -76,7 +76,7 @@ impl Api {
         answer["pubkey"].as_str().expect("a key").parse().expect("a key")
     }
 
-    /// The fan-out's part of `/status`.
+    /// The part of `/status` about the fan-out.
     pub async fn status(&self) -> Value {
         self.get("/status").await.json()["fanout"].clone()
     }
@@ -86,7 +86,7 @@ impl Api {
         self.get("/status").await.json()["log"]["head"].as_u64().expect("a number")
     }
 
-    /// Waits until the log has this number of events.
+    /// Waits until the log has `head` events.
     pub async fn until_head(&self, head: usize) {
         until(&format!("{head} events are in the log"), async || self.head().await >= head as u64).await;
     }

@@ -1,4 +1,4 @@
-//! A connected follower: it proves its key, and receives, decrypts and verifies messages.
+//! A connected follower: proves its key, and receives, decrypts and verifies messages.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +50,7 @@ pub struct Closed {
 }
 
 impl Connection {
-    /// Connects without a proof.
+    /// Connects without a proof of a key.
     pub async fn open(api: &Api, query: &str) -> Self {
         Self::connect(api, query, None).await
     }
@@ -70,7 +70,7 @@ impl Connection {
         connection
     }
 
-    /// Answers the challenge.
+    /// Answers the challenge on this connection.
     pub async fn prove(&mut self, api: &Api, signer: &Signer) {
         let challenge = self.challenge().await;
         let answer = token::AuthEvent::new(&challenge, ws(api)).sign(signer);
@@ -103,7 +103,7 @@ impl Connection {
     }
 
     pub async fn say(&mut self, message: Message) {
-        // The connection may be closed already; the test sees why.
+        // If the connection is closed already, the test sees why.
         let _ = self.socket.send(message).await;
     }
 
@@ -112,7 +112,7 @@ impl Connection {
         self.text_within(PATIENCE).await.expect("something comes")
     }
 
-    /// The next text, or how the connection ended; `None` if nothing comes.
+    /// The next text, or how the connection ended; `None` if neither happens in time.
     pub async fn text_within(&mut self, patience: Duration) -> Option<Result<String, Closed>> {
         timeout(patience, async {
             loop {
@@ -140,7 +140,7 @@ impl Connection {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))
     }
 
-    /// The next message, which must not be a signal.
+    /// The next message. It must not be a signal.
     pub async fn notice(&mut self) -> serde_json::Value {
         let text = self.text().await.expect("a message");
         let notice: serde_json::Value = serde_json::from_str(&text).expect("JSON");
@@ -152,7 +152,7 @@ impl Connection {
         self.say(Message::text(format!("{{\"ack\":{seq}}}"))).await;
     }
 
-    /// Waits until the gateway has read everything. No text may be on its way.
+    /// Waits until the gateway has read all messages. The gateway must not be sending a text.
     pub async fn flush(&mut self) {
         self.say(Message::ping("heard?")).await;
         let answered =
@@ -160,8 +160,8 @@ impl Connection {
         timeout(PATIENCE, answered).await.expect("in time");
     }
 
-    /// Closes the connection and waits until the gateway has read everything and closed its side,
-    /// too.
+    /// Closes the connection, and waits until the gateway has read all messages and has closed its
+    /// side.
     pub async fn leave(mut self) {
         let _ = self.socket.close().await;
         while let Some(Ok(_)) = timeout(PATIENCE, self.socket.next()).await.expect("in time") {}
@@ -197,13 +197,13 @@ impl Opener {
         Self { secret, ..self }
     }
 
-    /// Decrypts a message, verifies the signature of the bot, and checks that the message describes
-    /// the event.
+    /// Decrypts a message, verifies the bot's signature, and checks that the message describes the
+    /// event.
     pub fn open(&mut self, message: &Delivered) -> VerifiedEvent {
         self.try_open(message).expect("it decrypts")
     }
 
-    /// `None` if the message is encrypted with another key.
+    /// Like `open`, but returns `None` if the message is encrypted with another key.
     pub fn try_open(&mut self, message: &Delivered) -> Option<VerifiedEvent> {
         let (key, encryption) = match &self.secret {
             Some(secret) => (secret, "nip44-v2-shared-secret"),
@@ -246,7 +246,7 @@ impl Follower {
         Opener::new(&self.key, gateway).sharing(self.secret.as_deref())
     }
 
-    /// Connects with a token.
+    /// Connects with a NIP-98 token.
     pub async fn connect(&self, api: &Api, query: &str) -> Connection {
         Connection::with_token(api, query, &self.key).await
     }

@@ -1,6 +1,6 @@
-//! Signals from the relays to all followers of their bots, and to nobody else.
+//! Signals travel from the relays to all followers of their bots, and to no other client.
 //!
-//! `FANOUT_FOLLOWERS` sets the size of the runs, which print their times.
+//! `FANOUT_FOLLOWERS` sets the number of followers. The runs print their times.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -19,9 +19,9 @@ use crate::program::{Running, Site};
 use crate::token::now;
 
 const BOTS: usize = 10;
-/// The number of signals of each bot and kind; other kinds have half as many events.
+/// The number of signals of each bot and signal kind. Other kinds have half as many events.
 const SIGNALS: usize = 4;
-/// Events of other authors. Four in ten have a signal kind.
+/// The number of events by other authors. Four in ten have a signal kind.
 const STRANGE: usize = 2_000;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,7 +56,7 @@ async fn run_fan_out(site: Site) {
 
     let bots: Vec<Bot> =
         stream::iter(0..BOTS).then(|n| Bot::registered(1_000 + n as u64, &api)).collect().await;
-    // Everybody follows this bot, so its signal marks the end.
+    // Every follower follows this bot, so its signal marks the end.
     let bell = Bot::registered(999, &api).await;
     let began = Instant::now();
     let fans: Vec<Fan> = stream::iter(0..followers)
@@ -109,18 +109,18 @@ async fn run_fan_out(site: Site) {
     );
     let queries = queries_sent(&running).await - queries;
     println!("{queries} statements to the registry's database meanwhile");
-    // The gateway tests the connection with one statement for each 15 seconds of silence.
+    // The gateway tests its database connection with one statement for each 15 seconds of silence.
     assert!(queries <= began.elapsed().as_secs() / 15 + 1, "{queries}");
 }
 
-/// The number of statements that were sent to the registry's database.
+/// The number of statements that the gateway has sent to the registry's database.
 async fn queries_sent(running: &Running) -> u64 {
     let metrics = running.get("/metrics").await.expect("an answer");
     let line = metrics.lines().find_map(|line| line.strip_prefix("registry_queries_total "));
     line.expect("the metric").parse().expect("a number")
 }
 
-/// The number of statements, once the notifications of the subscriptions have been processed.
+/// The number of statements, after the notifications of the subscriptions have been processed.
 async fn settled_queries(running: &Running) -> u64 {
     let sent = async || queries_sent(running).await;
     settled("the registry is quiet", Duration::from_millis(500), sent).await
@@ -169,7 +169,7 @@ fn publish_all(sim: &Sim, bots: &[Bot]) -> Vec<VerifiedEvent> {
     signals
 }
 
-/// The entries of the log, with the original events.
+/// The entries of the log, each with the original event.
 fn in_log(log: &[(u64, serde_json::Value)], sim: &Sim) -> Vec<(u64, VerifiedEvent)> {
     let events = sim.events();
     let events: std::collections::HashMap<String, &VerifiedEvent> =
@@ -177,8 +177,8 @@ fn in_log(log: &[(u64, serde_json::Value)], sim: &Sim) -> Vec<(u64, VerifiedEven
     log.iter().map(|(seq, event)| (*seq, events[event["id"].as_str().unwrap()].clone())).collect()
 }
 
-/// Receives until the last signal, and checks that all expected signals came in order, once, and
-/// nothing else.
+/// Receives until the last signal. Checks that all expected signals came once and in order, and no
+/// others.
 async fn receive(
     mut connection: Connection,
     follower: &Follower,

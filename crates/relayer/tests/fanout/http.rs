@@ -1,4 +1,4 @@
-//! Raw HTTP/1.1 requests, so that malformed ones can be sent, too.
+//! Raw HTTP/1.1 requests, because tests also send malformed requests.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -31,7 +31,7 @@ impl Request {
         Self { method: method.to_owned(), path: path.to_owned(), headers: Vec::new(), body: Vec::new() }
     }
 
-    /// Adds a body with the content type of JSON.
+    /// Adds a JSON body with its content type.
     pub fn json(self, body: impl Into<Vec<u8>>) -> Self {
         Self { body: body.into(), ..self }.header("Content-Type", "application/json")
     }
@@ -41,7 +41,7 @@ impl Request {
         self
     }
 
-    /// A WebSocket upgrade.
+    /// A request for a WebSocket upgrade.
     pub fn upgrade(path: &str) -> Self {
         let version = Self::new("GET", path).header("Sec-WebSocket-Version", "13");
         version.header("Upgrade", "websocket").header("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA==")
@@ -65,7 +65,7 @@ impl Request {
 
     async fn sent(&self, to: SocketAddr) -> Response {
         let mut socket = TcpStream::connect(to).await.expect("it listens");
-        // The gateway does not read the rest of a body that is too long.
+        // If a body is too long, the gateway does not read the rest.
         let _ = socket.write_all(&self.bytes()).await;
         let mut bytes = Vec::new();
         let mut chunk = [0; 4096];
@@ -115,7 +115,7 @@ impl Response {
     }
 }
 
-/// Waits for a condition, and returns how long that took.
+/// Waits for a condition, and returns the time that it took.
 pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) -> Duration {
     let began = std::time::Instant::now();
     while !is_so().await {

@@ -1,4 +1,4 @@
-//! The gateway's own key: it identifies the gateway to followers, and encrypts stored secrets.
+//! The gateway's own key, which identifies the gateway to followers and encrypts stored secrets.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +14,7 @@ fn key_file(site: &Site) -> PathBuf {
     site.folder().join("relayer.key")
 }
 
-/// Runs the gateway; returns its public key from the API, and its log output.
+/// Runs the gateway. Returns its public key from the API, and its log output.
 async fn identity(site: &Site) -> (String, String) {
     let running = site.start().await;
     let answer = Api::of(site).get("/api/identity").await.json();
@@ -84,7 +84,7 @@ async fn a_configured_key_comes_first_and_no_file_is_created() {
     let site = Site::empty().set("RELAYER_NOSTR__SECRET_KEY", nsec(&key.secret()).to_string());
     assert_eq!(identity(&site).await.0, key.pubkey().to_string());
     assert!(!key_file(&site).exists());
-    // With a configured key, the key file is not even read.
+    // With a configured key, the gateway does not even read the key file.
     fs::write(key_file(&site), "no key").unwrap();
     assert_eq!(identity(&site).await.0, key.pubkey().to_string());
     assert_eq!(fs::read_to_string(key_file(&site)).unwrap(), "no key");

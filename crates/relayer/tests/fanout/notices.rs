@@ -17,7 +17,7 @@ fn secret_changed(follower: &Follower, bot: &Bot, encryption: &str) -> Value {
     json!({ "type": "secret_changed", "target_pubkey": target, "bot_pubkey": bot, "encryption": encryption })
 }
 
-/// The notice comes although neither a signal nor a ping wakes the connection.
+/// The notice comes at once, although neither a signal nor a ping wakes the connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_of_silent_bots_is_told_at_once() {
     let site = Site::empty().set("RELAYER_OUTPUT__PING_INTERVAL_SECS", "0");
@@ -54,20 +54,20 @@ async fn a_notice_comes_before_the_change_takes_effect() {
         assert_eq!(connection.notice().await, expected);
         assert_eq!(sharing.opener(&gateway).open(&connection.next().await), signal);
     }
-    // An unchanged follow causes no notice.
+    // Repeating a follow without a change causes no notice.
     sharing.follow(&api, bot.key.pubkey()).await;
     follower.follow(&api, bot.key.pubkey()).await;
     for connection in &mut connections {
         assert_eq!(connection.notice().await, secret_changed(&follower, &bot, "nip44-v2"));
     }
-    // A new follow causes no notice either: the bot's signals arrive.
+    // A new follow causes no notice either, but the bot's signals arrive.
     let third = Bot::registered(3, &api).await;
     follower.follow(&api, third.key.pubkey()).await;
     let signal = third.publish(&sim);
     for connection in &mut connections {
         assert_eq!(follower.opener(&gateway).open(&connection.next().await), signal);
     }
-    // After an unsubscription, the notice is the last message about the bot.
+    // After unsubscribing, the notice is the last message about the bot.
     api.unsubscribe(bot.key.pubkey(), &follower.key).await;
     bot.publish(&sim);
     api.until_head(3).await;

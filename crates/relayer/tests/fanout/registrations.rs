@@ -1,4 +1,4 @@
-//! Who may register bots, and the operator's calls.
+//! Who may register bots, and the calls of the operator.
 
 use serde_json::Value;
 
@@ -80,7 +80,7 @@ async fn with_approval_a_bot_waits_for_the_operator() {
     let subscribe = || subscription(bot.key.pubkey(), follower.key.pubkey(), None);
     api.call(&follower.key, subscribe()).await.assert(403, "bot_not_approved", "approval");
     assert_eq!(listed(&api).await, [(bot.key.pubkey().to_string(), "pending".to_owned())]);
-    // The bot still waits after a restart, and cannot approve itself.
+    // After a restart, the bot still waits for approval, and cannot approve itself.
     running.kill();
     let _running = site.start().await;
     let path = format!("/api/bots/{}/approve", bot.key.pubkey());

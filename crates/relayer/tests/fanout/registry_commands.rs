@@ -1,4 +1,5 @@
-//! `moltrade-relayer registry …`: moves bots and follows, and changes their owner.
+//! `moltrade-relayer registry …`: moves bots and follows to another registry, and changes the
+//! owner.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -36,7 +37,7 @@ async fn stop(mut running: Running) {
     assert!(running.ended().await.success());
 }
 
-/// A bot, one follower with a shared secret, and one without.
+/// Creates a bot, a follower with a shared secret, and a follower without one.
 async fn filled(site: &Site) -> (Bot, Follower, Follower) {
     let running = site.start().await;
     let api = Api::of(site);

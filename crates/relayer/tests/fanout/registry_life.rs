@@ -1,5 +1,5 @@
 //! A registry in PostgreSQL: shared by two gateways, during and after an outage, and unusable at
-//! the start.
+//! startup.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
@@ -20,17 +20,17 @@ use crate::http::{Request, until};
 use crate::postgres::{Database, PASSWORD};
 use crate::program::Site;
 
-/// The time for a change to reach the other gateway, even on a busy machine. It is less than
-/// `REGISTRY_TIMEOUT`, so waiting for that timeout fails the test.
+/// The time for a change to reach the other gateway, even on a busy machine. `SOON` is less than
+/// `REGISTRY_TIMEOUT`, so a wait for that timeout fails the test.
 const SOON: Duration = Duration::from_secs(4);
 
-/// A gateway on a database. Gateways with the same key share it.
+/// A gateway that uses this database. Gateways with the same key share a registry.
 fn site(sim: &Sim, dsn: &str, key: u64) -> Site {
     let key = faster_hex::hex_string(&*Signer::from_seed(key).secret());
     Site::on(sim).set("RELAYER_NOSTR__SECRET_KEY", key).set("RELAYER_POSTGRES__DSN", dsn)
 }
 
-/// Whether a bot's only follower shares a secret; `None` without a follower.
+/// Whether the only follower of a bot shares a secret; `None` without a follower.
 async fn listed(api: &Api, bot: &Bot) -> Option<bool> {
     let answer = api.call(&bot.key, crate::client::listing(bot.key.pubkey())).await.json();
     answer["subscriptions"].get(0).map(|follow| follow["shared_secret"].as_bool().expect("a flag"))
@@ -51,7 +51,7 @@ async fn a_change_at_one_gateway_soon_applies_at_the_other() {
     let [here, there] = [Api::of(&sites[0]), Api::of(&sites[1])];
     assert_eq!(here.identity().await, there.identity().await);
     let gateway = here.identity().await;
-    // The other gateway may learn of the bot only with its first follow.
+    // The other gateway may learn of the bot only with the bot's first follow.
     let bot = Bot::registered(1, &here).await;
     let key = bot.key.pubkey();
     let bell = Bot::registered(2, &here).await;
@@ -78,7 +78,7 @@ async fn a_change_at_one_gateway_soon_applies_at_the_other() {
     assert_eq!(follower.opener(&gateway).open(&connection.next().await), signal);
 }
 
-/// Both gateways write at once, and end with the same follows.
+/// Both gateways write at the same time, and end with the same follows.
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_writers_end_in_the_same_state() {
     const FOLLOWERS: u64 = 40;
@@ -110,7 +110,7 @@ async fn concurrent_writers_end_in_the_same_state() {
     assert_eq!(apis[0].followers(&bot.key).await, apis[1].followers(&bot.key).await);
 }
 
-/// Asserts that everything continues except changes of the registry.
+/// Asserts that all functions continue except changes of the registry.
 async fn assert_delivery_continues(
     sim: &Sim,
     api: &Api,
@@ -123,7 +123,7 @@ async fn assert_delivery_continues(
         let signal = bot.publish(sim);
         let message = connection.next().await;
         assert_eq!(follower.opener(&gateway).open(&message), signal);
-        // The signal is in the log, and a new connection gets it, too.
+        // The signal is in the log, so a new connection gets it, too.
         let cursor = format!("?cursor={}", message.seq - 1);
         let mut other = follower.connect(api, &cursor).await;
         assert_eq!(other.next().await.seq, message.seq);
@@ -169,7 +169,7 @@ async fn while_postgres_is_down_known_followers_are_served() {
     ] {
         let began = Instant::now();
         let answer = api.call(key, request).await;
-        // A call fails at once while the database is known to be down.
+        // While the database is known to be down, a call fails at once.
         assert!(began.elapsed() < SOON, "the call was refused after {:.1?}", began.elapsed());
         answer.assert(503, "registry_unavailable", "try again later");
         assert_eq!(answer.header("retry-after"), Some("5"));
@@ -213,8 +213,8 @@ async fn while_postgres_hangs_known_followers_are_served() {
     .await;
 }
 
-/// Changes the owner of the registry while a gateway with the old key runs. That gateway keeps its
-/// directory and cannot write. When the owner is changed back, it works as before.
+/// Changes the owner of the registry while a gateway with the old key runs. This gateway keeps its
+/// directory and cannot write, and works as before when the owner is changed back.
 async fn the_owner_changes(tells_whose: bool) {
     let (sim, database) = (relays(2).await, Database::fresh());
     let old = site(&sim, &database.dsn, 7);
@@ -225,7 +225,7 @@ async fn the_owner_changes(tells_whose: bool) {
     follower.follow(&api, bot.key.pubkey()).await;
     let mut connection = follower.connect(&api, "").await;
     if !tells_whose {
-        // Changes the row directly, so that the gateway only gets a notification.
+        // The row is changed directly, so that only a notification reaches the gateway.
         let mut hand = PgConnection::connect(&database.dsn).await.unwrap();
         let mute = "ALTER TABLE moltrade_relayer.meta DISABLE TRIGGER tell_change";
         sqlx::raw_sql(mute).execute(&mut hand).await.unwrap();
@@ -292,7 +292,7 @@ async fn a_gateway_starts_while_postgres_is_down() {
         assert_eq!(answer.header("retry-after"), Some("5"));
     }
     assert_eq!(api.status().await["registry"]["state"], "down");
-    // Everything else works.
+    // All other functions work.
     let signal = bot.publish(&sim);
     api.until_head(1).await;
     assert_eq!(api.log().await[0].1["id"], signal.id().to_string());
@@ -305,7 +305,7 @@ async fn a_gateway_starts_while_postgres_is_down() {
     running.kill();
 }
 
-/// The secrets were stored by a version that did not check them.
+/// An older version stored the secrets without checking them.
 #[tokio::test(flavor = "multi_thread")]
 async fn stored_weak_secrets_are_served_and_logged_once() {
     let (sim, database) = (relays(1).await, Database::fresh());
@@ -340,7 +340,7 @@ async fn stored_weak_secrets_are_served_and_logged_once() {
     running.kill();
 }
 
-/// Calls, the status and the metrics show the state, and the log reports it once.
+/// Calls, the status and the metrics show the state. The gateway logs the state once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_read_only_postgres_is_reported_once() {
     let (sim, database) = (relays(1).await, Database::alone());
@@ -369,7 +369,7 @@ async fn a_read_only_postgres_is_reported_once() {
         let answer = api.call(&bot.key, registration(bot.key.pubkey(), "a name")).await;
         answer.assert(503, "registry_unavailable", "try again later");
     }
-    // The gateway tries again by itself, with a few statements each time.
+    // The gateway retries by itself, with a few statements each time.
     let statements = async || running.metric("registry_queries_total").await;
     let before = statements().await;
     until("the gateway keeps trying", async || statements().await >= before + 15).await;
@@ -378,7 +378,7 @@ async fn a_read_only_postgres_is_reported_once() {
     running.signal("KILL");
     let log = running.stderr();
     assert_eq!(log.matches("the registry's database is read-only").count(), 1, "{log}");
-    // A start does not wait for the database either.
+    // Startup does not wait for the database either.
     let running = site.start().await;
     is(&api, "read_only").await;
     set("off").await;
@@ -387,7 +387,7 @@ async fn a_read_only_postgres_is_reported_once() {
     running.kill();
 }
 
-/// Asserts that a gateway refuses to start, and gives the reason in its last line.
+/// Asserts that a gateway refuses to start and states the reason in its last line.
 fn assert_refused(site: &Site, code: i32, expected: &[&str]) {
     let output = site.run();
     let stderr = String::from_utf8([output.stderr, output.stdout].concat()).expect("UTF-8");

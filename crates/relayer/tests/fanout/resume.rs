@@ -1,5 +1,5 @@
-//! Followers that reconnect: with their own cursor or a stored one, they get all missed signals
-//! once and in order, whatever failed in between.
+//! Followers that reconnect, with their own cursor or a stored one, get all missed signals once and
+//! in order, whatever failed in between.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,10 +19,10 @@ use crate::token::now;
 
 /// The number of missed signals.
 const MISSED: usize = 1_000;
-/// Signals a second. A relay could not later return more than 500 signals of one second.
+/// Signals a second. After an outage, a relay could return at most 500 signals of one second.
 const RATE: usize = 250;
 
-/// The events that the gateway should deliver, in the order of its log.
+/// The events that the gateway should deliver, in the order of the gateway's log.
 async fn logged(api: &Api, sim: &Sim) -> Vec<(u64, VerifiedEvent)> {
     let events: BTreeMap<String, VerifiedEvent> =
         sim.events().into_iter().map(|event| (event.id().to_string(), event)).collect();
@@ -31,7 +31,7 @@ async fn logged(api: &Api, sim: &Sim) -> Vec<(u64, VerifiedEvent)> {
     log.iter().map(|(seq, event)| (*seq, events[&id(event)].clone())).collect()
 }
 
-/// Receives until a sequence. A consumer also acknowledges.
+/// Receives messages up to the sequence `until`, and acknowledges each if `acks` is set.
 async fn receive(
     connection: &mut Connection,
     follower: &Follower,
@@ -51,7 +51,7 @@ async fn receive(
     received
 }
 
-/// Publishes signals at a steady rate while the test does something else.
+/// Publishes signals at a steady rate while the test does other things.
 async fn publish_at_a_pace(bot: &Bot, sim: &Sim, count: usize) {
     let mut ticks = tokio::time::interval(Duration::from_millis(1_000 / RATE as u64));
     for _ in 0..count {
@@ -76,7 +76,8 @@ async fn a_thousand_missed_signals_come_in_order_and_once() {
     .await;
 }
 
-/// A new name starts at the head of the log when the client connected, not when it proved its key.
+/// A new name starts at the head of the log at the time when the client connects, not when it
+/// proves its key.
 #[tokio::test(flavor = "multi_thread")]
 async fn signals_that_come_while_a_follower_proves_its_key_are_sent() {
     let sim = relays(1).await;
@@ -93,8 +94,8 @@ async fn signals_that_come_while_a_follower_proves_its_key_are_sent() {
     assert_eq!(receive(&mut connection, &follower, &gateway, 1, false).await.len(), 1);
 }
 
-/// The gateway is killed and restarted on the same database; before and after that, Postgres stops
-/// and returns.
+/// The gateway is killed and restarted on the same database. Before and after, Postgres stops and
+/// returns.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_signals_survive_a_kill_and_a_restart_of_postgres() {
     let sim = relays(4).await;
@@ -108,7 +109,7 @@ async fn a_thousand_signals_survive_a_kill_and_a_restart_of_postgres() {
             tokio::time::sleep(Duration::from_millis(800)).await;
             running.kill();
             database.cluster().start();
-            // While the gateway is down, its relays get more events.
+            // While the gateway is down, relays get further events.
             tokio::time::sleep(Duration::from_millis(400)).await;
             site.start().await
         };
@@ -136,7 +137,7 @@ async fn come_back(site: &Site, sim: &Sim, meanwhile: impl AsyncFnOnce(&Api, &Bo
         bot.publish(sim);
     }
     api.until_head(10).await;
-    // One follower has three signals, the other has ten and acknowledges four.
+    // The first follower has three signals. The second has ten and has acknowledged four.
     assert_eq!(receive(&mut cursor, &by_cursor, &gateway, 3, false).await.len(), 3);
     cursor.leave().await;
     assert_eq!(receive(&mut name, &by_name, &gateway, 10, false).await.len(), 10);
@@ -160,7 +161,7 @@ async fn come_back(site: &Site, sim: &Sim, meanwhile: impl AsyncFnOnce(&Api, &Bo
         receive(&mut name, &by_name, &gateway, last, true),
     );
     assert_eq!(received, (of_bot(3), of_bot(4)));
-    // After the replay come new signals.
+    // New signals follow the replay.
     let live = bot.publish(sim);
     for (connection, follower) in [(&mut cursor, &by_cursor), (&mut name, &by_name)] {
         let [(seq, event)] = &receive(connection, follower, &gateway, last + 1, false).await[..] else {
@@ -170,8 +171,8 @@ async fn come_back(site: &Site, sim: &Sim, meanwhile: impl AsyncFnOnce(&Api, &Bo
     }
 }
 
-/// A consumer stays connected while its gateway is killed again and again. Acknowledged signals may
-/// repeat if the cursor was not written, but none is missing.
+/// A consumer stays connected while the gateway is killed repeatedly. Acknowledged signals may
+/// repeat if the cursor was not written, but no signal is missing.
 #[tokio::test(flavor = "multi_thread")]
 async fn invariant_4_the_cursor_of_a_follower_is_never_ahead_of_its_acks() {
     const KILLS: usize = 3;
@@ -191,7 +192,7 @@ async fn invariant_4_the_cursor_of_a_follower_is_never_ahead_of_its_acks() {
             bot.publish(&sim);
         }
         api.until_head(100 * (life + 1)).await;
-        // All but 10 are received, and all but 10 of those are acknowledged.
+        // The client receives all but 10 signals, and acknowledges all but 10 of those.
         let last = (100 * (life + 1)) as u64;
         let until = if life == KILLS { last } else { last - 10 };
         let received = receive(&mut connection, &follower, &gateway, until, false).await;
@@ -233,14 +234,14 @@ async fn a_name_belongs_to_one_follower() {
         connection.ack(ack).await;
         connection.flush().await;
     }
-    // A follower takes over from its own connection, not from the other follower's.
+    // A follower takes over its own connection, not the other follower's connection.
     let mut again = followers[0].connect(&api, name).await;
     let closed = first.text().await.unwrap_err();
     assert_eq!((closed.code, &*closed.reason), (1008, "another connection took over this consumer"));
     assert_eq!(again.next().await.seq, 3);
     second.leave().await;
     assert_eq!(followers[1].connect(&api, name).await.next().await.seq, 5);
-    // Followers are not listed among the consumers of /ws.
+    // The consumers of /ws do not include followers.
     assert_eq!(api.get("/api/consumers").await.json()["consumers"], Value::Array(Vec::new()));
 }
 
@@ -262,7 +263,7 @@ async fn one_follower_has_at_most_sixteen_consumers() {
     }
     let refused = api.call(&follower.key, Request::upgrade("/fanout?consumer=one-more")).await;
     refused.assert(409, "too_many_consumers_of_follower", "16");
-    // The follower's existing names still work, and other followers have their own limit.
+    // The follower's existing names still work, and other followers have separate limits.
     follower.connect(&api, "?consumer=desk-0").await;
     other.connect(&api, "?consumer=one-more").await;
 }
@@ -275,7 +276,7 @@ async fn a_key_without_follows_cannot_be_a_consumer() {
     let follower = Follower::new(11);
     let answer = api.call(&follower.key, Request::upgrade("/fanout?consumer=desk")).await;
     answer.assert(403, "not_following", "subscribe first");
-    // The refusal is the same when the key is proved after the upgrade.
+    // The refusal is the same if the key is proved only after the upgrade.
     let mut connection = Connection::with_answer(&api, "?consumer=desk", &follower.key).await;
     let closed = connection.text().await.unwrap_err();
     assert_eq!((closed.code, &closed.reason[..11]), (1008, "restricted:"));
@@ -288,7 +289,7 @@ async fn a_cursor_that_leads_nowhere() {
     let running = site.start().await;
     Api::of(&site).until_head(3_900).await;
     running.kill();
-    // The next start trims all but the newest megabyte.
+    // At the next start, retention trims all but the newest megabyte.
     let site = site.set("RELAYER_STORAGE__MAX_BYTES", "1048576");
     let _running = site.start().await;
     let api = Api::of(&site);
@@ -298,7 +299,7 @@ async fn a_cursor_that_leads_nowhere() {
     let refused = async |query: &str, status, code: &str| {
         let request = Request::upgrade(&format!("/fanout?{query}"));
         api.call(&follower.key, request).await.assert(status, code, "");
-        // The request is refused before any challenge.
+        // The gateway refuses the request before it sends a challenge.
         Request::upgrade(&format!("/fanout?{query}")).send(api.address).await.assert(status, code, "");
     };
     for (query, code) in [
@@ -324,7 +325,7 @@ async fn a_cursor_that_leads_nowhere() {
     follower.connect(&api, &format!("?cursor={}", gone["oldest"])).await;
 }
 
-/// Whether each signal came with a warning that it is too old to trade on.
+/// For each signal, whether it came with a warning that it is too old to trade on.
 async fn stale(site: Site, sim: &Sim) -> Vec<bool> {
     let bot = Bot::new(1);
     for age in [3_000, 700, 500, 0] {

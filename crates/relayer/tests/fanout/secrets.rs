@@ -27,19 +27,19 @@ use crate::program::Site;
 const ADMIN_TOKEN: &str = "Adm1n-T0ken-of-the-secrets-test";
 const SHARED: &str = "Shared-Secret-one-zq81";
 const SHARED_LATER: &str = "Shared-Secret-two-zq82";
-/// A secret in the wrong place.
+/// A secret that is put in a wrong place.
 const MISPLACED: &str = "Misplaced-Secret-zq83";
-/// A misplaced secret that is a number.
+/// A misplaced secret in the form of a number.
 const MISPLACED_NUMBER: &str = "9182736450918273645";
 const MISPLACED_TOKEN: &str = "Tm9zdHItdG9rZW4taW4tYS13cm9uZy1wbGFjZQ==";
-/// Not a secret: the search must find it, which proves that the search works.
+/// Not a secret. The search must find this name, which proves that the search works.
 const CANARY: &str = "Canary-Bot-zq84";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn invariant_8_no_secret_leaks_with_the_embedded_registry() {
     let site = Site::empty();
     let needles = run(&site, None).await;
-    // Values must be searched decompressed.
+    // RocksDB's values must be decompressed before the search.
     let database = rows(&site.log_path());
     needles.search("rows of RocksDB", &database);
     assert!(contains(&database, CANARY), "the name of the bot is not in RocksDB");
@@ -62,12 +62,12 @@ async fn invariant_8_no_secret_leaks_with_postgres() {
     let (dump, folder) = dump(&database.dsn).await;
     assert!(contains(&dump, CANARY), "the name of the bot is not in the dump");
     needles.search("the tables of Postgres", &dump);
-    // The server's own files contain its password.
+    // The server's own files contain the server's password.
     needles.forget("the DSN's password");
     assert!(needles.search_files(Path::new(&folder)).contains(CANARY.as_bytes()));
 }
 
-/// The secrets, in all usual encodings.
+/// The secrets to search for, in all usual encodings.
 #[derive(Default)]
 struct Needles(Vec<(String, Vec<u8>)>);
 
@@ -106,7 +106,7 @@ impl Needles {
         panic!("{place} has {found:?}: {lines:#?}");
     }
 
-    /// Searches every file but the gateway's key, and returns all contents.
+    /// Searches all files except the gateway's key, and returns all contents.
     fn search_files(&self, folder: &Path) -> Haystack {
         let mut all = Vec::new();
         for entry in fs::read_dir(folder).expect("a folder").flatten() {
@@ -136,7 +136,7 @@ fn contains(text: &[u8], canary: &str) -> bool {
     memmem::find(text, canary.as_bytes()).is_some()
 }
 
-/// Sends requests, and remembers every token and every response.
+/// Sends requests, and records every token and every response.
 struct Scribe {
     api: Api,
     tokens: Vec<String>,
@@ -169,7 +169,7 @@ impl Scribe {
     }
 }
 
-/// A whole run with valid and invalid requests of every kind.
+/// A whole run, with valid and invalid requests of every kind.
 async fn run(site: &Site, database: Option<&Database>) -> Needles {
     let sim = relays(2).await;
     let config = site.folder().join("config.toml");
@@ -177,7 +177,7 @@ async fn run(site: &Site, database: Option<&Database>) -> Needles {
     let configured = |more: &str| fs::write(&config, format!("{relays_line}{more}")).expect("written");
     let right = format!("[api]\nadmin_token = \"{ADMIN_TOKEN}\"\n");
     configured(&right);
-    // The password file of PostgreSQL's programs, with a line that is not valid.
+    // A password file for PostgreSQL's programs, with one invalid line.
     let passwords = tempfile::NamedTempFile::new().expect("a file");
     fs::write(passwords.path(), format!("{MISPLACED}\n")).expect("written");
     let environment = [
@@ -211,7 +211,7 @@ async fn run(site: &Site, database: Option<&Database>) -> Needles {
     scribe.call(&bot.key, listing(&bot_key)).await;
 
     misplace(&mut scribe, &bot, &follower).await;
-    // After the proof of the key: a message that is not JSON, and an invalid message of a consumer.
+    // After the proof of the key: a message that is not JSON, and a consumer's invalid message.
     connection.say(Message::text(MISPLACED)).await;
     scribe.answers += &format!("{:?}", connection.text().await.unwrap_err());
 
@@ -232,7 +232,7 @@ async fn run(site: &Site, database: Option<&Database>) -> Needles {
         running.signal("HUP");
     }
     running.until_stderr_contains("the configuration was not reloaded").await;
-    // Without a password in the DSN, the password file is read.
+    // If the DSN has no password, the gateway reads the password file.
     configured(&format!("{right}[postgres]\ndsn = \"postgres://u@127.0.0.1/x\"\n"));
     assert_eq!(scribe.reload().await.status, 200);
     configured(&right);
@@ -284,7 +284,7 @@ async fn run(site: &Site, database: Option<&Database>) -> Needles {
     let tokens = scribe.tokens.iter().map(|token| ("a token".to_owned(), token.clone().into_bytes()));
     needles.0.extend(tokens);
 
-    // The write-ahead log is not compressed; other files may be.
+    // The write-ahead log is uncompressed; other files may be compressed.
     let files =
         fs::read_dir(site.log_path()).unwrap().flatten().filter_map(|file| fs::read(file.path()).ok());
     let files: Vec<u8> = files.flatten().collect();
@@ -360,7 +360,7 @@ async fn misplace(scribe: &mut Scribe, bot: &Bot, follower: &Follower) {
         Request::upgrade(&format!("/fanout?cursor=0&consumer={MISPLACED}%zz")),
         Request::upgrade(&format!("/fanout?consumer=%20{MISPLACED}")),
     ] {
-        // Each request is sent with a valid proof, without one, and with an invalid one.
+        // Each request is sent with a valid proof, without a proof, and with an invalid proof.
         for key in [&follower.key, &bot.key] {
             let answer = scribe.call(key, request.clone()).await;
             assert!((400..500).contains(&answer.status), "{request:?}: {answer:?}");
@@ -421,7 +421,7 @@ fn rows(path: &Path) -> Vec<u8> {
     all
 }
 
-/// All rows of all tables as text, with bytes in hex, and the server's data folder.
+/// Returns all rows of all tables as text, with bytes in hex, and the server's data folder.
 async fn dump(dsn: &str) -> (Vec<u8>, String) {
     let mut hand = PgConnection::connect(dsn).await.unwrap();
     sqlx::raw_sql("CHECKPOINT").execute(&mut hand).await.unwrap();

@@ -1,13 +1,13 @@
-//! A graceful stop with connected followers: each gets a close frame, and no task of the fan-out
-//! still runs when the process ends.
+//! A graceful stop with connected followers. Each follower gets a close frame, and no task of the
+//! fan-out outlives the stop.
 
 use crate::bots::{Bot, relays};
 use crate::client::Api;
 use crate::connection::{Closed, Connection, Follower};
 use crate::program::Site;
 
-/// A task that still uses the database at exit would abort the process, about once in dozens of
-/// runs.
+/// A task that still used the database at exit would abort the process, but only about once in
+/// dozens of runs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_with_followers_stops_in_order_every_time() {
     const STOPS: usize = 30;

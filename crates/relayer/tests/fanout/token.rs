@@ -1,4 +1,4 @@
-//! Proofs of a key, valid and invalid: NIP-98 tokens and NIP-42 answers.
+//! Valid and invalid proofs of a key: NIP-98 tokens and NIP-42 answers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use ring::digest::{SHA256, digest};
 use wire::{Signer, VerifiedEvent};
 
-/// A NIP-98 token before it is signed. A test can spoil each part.
+/// An unsigned NIP-98 token. A test can spoil each part.
 #[derive(Debug, Clone)]
 pub struct Token {
     pub kind: u16,
@@ -26,7 +26,7 @@ impl Token {
     }
 
     pub fn sign(&self, signer: &Signer) -> VerifiedEvent {
-        // Without a nonce, two signatures in one second would give the same token.
+        // Without a nonce, two tokens signed in the same second would be equal.
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed).to_string();
         let mut tags = vec![["u", &*self.url], ["method", &*self.method], ["nonce", &*count]];
@@ -34,18 +34,18 @@ impl Token {
         signer.sign(self.created_at, self.kind, &tags, "")
     }
 
-    /// The value of the Authorization header.
+    /// Signs the token, and returns the value of the Authorization header.
     pub fn header(&self, signer: &Signer) -> String {
         header(self.sign(signer).json())
     }
 }
 
-/// The value of an Authorization header with this event.
+/// The value of an Authorization header that contains this event.
 pub fn header(event: &[u8]) -> String {
     format!("Nostr {}", STANDARD.encode(event))
 }
 
-/// The answer to a challenge, before it is signed. A test can spoil each part.
+/// The unsigned answer to a challenge. A test can spoil each part.
 #[derive(Debug, Clone)]
 pub struct AuthEvent {
     pub kind: u16,
@@ -66,7 +66,7 @@ impl AuthEvent {
     }
 }
 
-/// An event with the signature of another event by the same key.
+/// The event with the signature of a different event by the same key.
 pub fn tampered(event: &VerifiedEvent, signer: &Signer) -> String {
     let other = signer.sign(event.created_at(), 1, &[[""]; 0], "another");
     let signature = |event: &VerifiedEvent| {

@@ -1,4 +1,4 @@
-//! A test bench: a log, a seen set, a shard and a sequencer that run step by step.
+//! A test bench: a log, a seen set, a shard and a sequencer that advance step by step.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -61,8 +61,8 @@ impl Bench {
         }
     }
 
-    /// Does what a connection and then the shard do: drops the events that memory has seen, and
-    /// judges the rest.
+    /// Does the work of a connection and then of the shard: drops the event if memory has seen it,
+    /// and judges it otherwise.
     pub fn receive(&mut self, json: &str) -> Verdict {
         let candidate = self.candidate(json);
         if let Lookup::Seen(layer) = self.dedupe.look_up(&candidate.claimed) {
@@ -83,7 +83,7 @@ impl Bench {
         self.sequence(&receiver, 100);
     }
 
-    /// Commits bursts in batches of at most this size, until all senders are dropped.
+    /// Commits bursts in batches of at most `batch_size` events, until all senders are dropped.
     pub fn sequence(&self, bursts: &Receiver<Vec<Submission>>, batch_size: usize) {
         let options = SequencerOptions { batch_size };
         let sequencer =

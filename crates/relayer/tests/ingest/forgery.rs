@@ -1,4 +1,5 @@
-//! Invariant 1: a forged copy never suppresses the genuine event, in any order and concurrently.
+//! Invariant 1: a forged copy never suppresses the genuine event, in any order and under
+//! concurrency.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +18,7 @@ enum Step {
     Commit,
 }
 
-/// Every order of the given steps.
+/// All orders of the given steps.
 fn orders(steps: &[Step]) -> Vec<Vec<Step>> {
     if steps.is_empty() {
         return vec![Vec::new()];
@@ -58,7 +59,8 @@ fn invariant_1_forged_copies_never_suppress_in_any_order() {
                 match step {
                     Commit => bench.commit(),
                     Genuine => news += u32::from(matches!(bench.receive(&genuine), Verdict::New(_))),
-                    // After the genuine event a forgery may count as a copy, but it never passes.
+                    // After the genuine event, a forgery may count as a copy, but no forgery
+                    // passes.
                     Forged => match bench.receive(&forged) {
                         Verdict::Dropped(dropped) => assert_eq!(dropped, reason, "{order:?}"),
                         Verdict::Duplicate(_) => assert_eq!(news, 1, "{order:?}"),

@@ -1,4 +1,4 @@
-//! Ingest without sockets: what a shard accepts, for any input in any order.
+//! Ingest without sockets: which events a shard accepts, for any input in any order.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 

@@ -34,7 +34,7 @@ fn old_ids_leave_the_hotset_and_are_found_on_disk_then_in_the_lru() {
 
 #[test]
 fn without_the_bloom_filter_everything_is_still_right() {
-    // The state after a start, before the filter is rebuilt.
+    // The state after a start, before the Bloom filter is rebuilt.
     let mut bench = Bench::with_sizes(DedupeSizes { hotset: 1, bloom: 1, lru: 1 });
     for round in 0..2 {
         for number in 0..30 {

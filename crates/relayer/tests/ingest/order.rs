@@ -1,8 +1,8 @@
 //! Events of one author with equal `created_at` keep the order in which one connection first
-//! delivered them, with any number of shards and any bursts and batches.
+//! delivered them. This holds for any number of shards and for any bursts and batches.
 //!
 //! A random schedule decides which connection delivers, which shard judges and when the sequencer
-//! commits. `ORDER_SEED` replays one.
+//! commits. `ORDER_SEED` replays one schedule.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ fn invariant_9_events_of_one_second_keep_their_order_under_any_schedule() {
         let mut rng = Rng::new(&[seed]);
         let published = published(&mut rng);
         let number_of_connections = rng.between(1, 4);
-        // Either all relays have the events in the same order, or each relay has its own order.
+        // Either all relays have the same order of events, or each relay has a different order.
         let has_one_order = rng.chance(0.5);
         let connections = (0..number_of_connections).map(|_| {
             let order = if has_one_order { published.clone() } else { shuffled(&published, &mut rng) };
@@ -85,7 +85,7 @@ fn events_of_one_second_keep_their_order_while_threads_race() {
     assert_eq!(by_author(&bench.logged()), by_author(&published));
 }
 
-/// Events of several authors, all of the same second, in the order of publication.
+/// Events of several authors, all dated in the same second, in the order of publication.
 fn published(rng: &mut Rng) -> Vec<VerifiedEvent> {
     let signers: Vec<Signer> = (1..=AUTHORS).map(Signer::from_seed).collect();
     let authors: Vec<usize> = (0..signers.len()).flat_map(|author| [author; EVENTS_OF_AN_AUTHOR]).collect();
@@ -107,11 +107,12 @@ fn by_author(events: &[VerifiedEvent]) -> HashMap<PublicKey, Vec<EventId>> {
     of_authors
 }
 
-/// The connection that first delivered each event, and the event's position on that connection.
+/// For each event, the connection that first delivered it, and the event's position on that
+/// connection.
 type Firsts = HashMap<EventId, (usize, usize)>;
 
-/// Two events of one author whose order differs from that of the connection that first delivered
-/// both.
+/// Two events of one author that were both first delivered by the same connection, in the opposite
+/// order.
 fn out_of_order(logged: &[VerifiedEvent], firsts: &Firsts) -> Option<[EventId; 2]> {
     let mut last: HashMap<_, (usize, EventId)> = HashMap::new();
     logged.iter().find_map(|event| {
@@ -121,8 +122,8 @@ fn out_of_order(logged: &[VerifiedEvent], firsts: &Firsts) -> Option<[EventId; 2
     })
 }
 
-/// The events that a connection delivers, in order: forgeries that claim another author, so that
-/// another shard judges them, before their genuine events.
+/// The events that a connection delivers, in order. Some are preceded by a forgery that claims
+/// another author, so that another shard judges it.
 struct Connection {
     texts: Vec<(Option<EventId>, String)>,
     delivered: usize,
@@ -151,7 +152,7 @@ struct Play {
     bench: Bench,
     inboxes: Inboxes,
     shards: Vec<Judge>,
-    /// Events that the shards have sent, but that are not committed yet.
+    /// Events that the shards have sent and that are not committed yet.
     handed_over: Vec<Verified>,
     connections: Vec<Connection>,
     firsts: Firsts,
@@ -201,7 +202,7 @@ impl Play {
         self.commit();
     }
 
-    /// Does what a connection does: drops the events that memory has seen, and sends the rest to
+    /// Does the work of a connection: drops events that memory has seen, and sends the others to
     /// their shards.
     fn deliver(&mut self) {
         let number = self.rng.below(self.connections.len());
@@ -218,7 +219,7 @@ impl Play {
         }
     }
 
-    /// Lets a shard judge one candidate; `false` if it has none.
+    /// Lets a shard judge one candidate. Returns `false` if the shard has no candidate.
     fn judge(&mut self, shard: usize) -> bool {
         let Judge { shard, inbox, burst } = &mut self.shards[shard];
         let Ok(Inbound::Candidate(candidate)) = inbox.try_recv() else { return false };

@@ -1,4 +1,4 @@
-//! Invariant 5: no queue grows without bound, and a stall loses nothing.
+//! Invariant 5: no queue grows without bound, and a stall loses no event.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use crate::gateway::Gateway;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn invariant_5_a_full_disk_stops_the_sockets_not_the_memory() {
-    // 80 MB of events, against 32 MiB that may be in flight.
+    // 80 MB of events; at most 32 MiB may be in flight.
     let sim = Sim::builder().seed(17).relays(4).events(2_000).copies(1).sizes(Sizes::Exactly(40_000));
     let sim = sim.base(1_700_000_000).start().await.expect("starts");
     let free = Arc::new(AtomicU64::new(0));
@@ -19,7 +19,8 @@ async fn invariant_5_a_full_disk_stops_the_sockets_not_the_memory() {
     gateway
         .until("the way is full", |gateway| gateway.inboxes.waiting().1 > INGEST_BYTES_MAX - 100_000)
         .await;
-    // The relays have not sent most events yet, because their sockets are not read.
+    // The relays have not sent most of their events yet, because the gateway does not read the
+    // sockets.
     let frames = gateway.metrics.relay.frames_received.get();
     assert!(frames < 1_000, "{frames} frames were read");
     assert!(gateway.inboxes.waiting().1 <= INGEST_BYTES_MAX);

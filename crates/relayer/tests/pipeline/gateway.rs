@@ -1,4 +1,4 @@
-//! A pipeline with its own folder, driven step by step by a test.
+//! A pipeline with a separate folder, driven step by step by a test.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -57,7 +57,7 @@ impl Gateway {
         Self { running, manual_clock: setup.manual_clock.clone(), setup, _folder: folder }
     }
 
-    /// Stops gracefully, calls `meanwhile`, and starts again on the same folder.
+    /// Stops gracefully, calls `meanwhile`, and restarts on the same folder.
     #[allow(dead_code, reason = "only some of the tests that share this start again")]
     pub async fn restart(&mut self, meanwhile: impl FnOnce(&mut Config)) {
         self.running.take().expect("running").drain().await.expect("stops in order");
@@ -65,7 +65,7 @@ impl Gateway {
         self.running = Some(self.setup.clone().start().await.expect("starts"));
     }
 
-    /// Applies another configuration at run time, as a reload does.
+    /// Applies a changed configuration at run time, as a reload does.
     pub async fn reload(&self, change: impl FnOnce(&mut Config)) -> Changes {
         let mut config = self.setup.loaded.config.clone();
         change(&mut config);
@@ -116,7 +116,7 @@ impl Gateway {
         assert!(outcome.is_ok(), "{} events never came", missing.len());
     }
 
-    /// Everything that is logged, in order.
+    /// All logged events, in order.
     pub fn logged(&self) -> Vec<VerifiedEvent> {
         let (mut events, mut cursor) = (Vec::new(), Cursor::START);
         loop {
@@ -129,7 +129,7 @@ impl Gateway {
         }
     }
 
-    /// Waits until a relay is in a state, and returns the reason shown with that state.
+    /// Waits until a relay is in a state, and returns the reason shown for this state.
     pub async fn until_in(&self, relay: usize, label: &str) -> String {
         let reason = |gateway: &Self| {
             let history = gateway.peer(relay).history();
@@ -154,7 +154,7 @@ impl Gateway {
         self.metrics.ingest.dropped[reason].get()
     }
 
-    /// Asserts that the log has exactly these events, each once and as it was signed.
+    /// Asserts that the log has exactly these events, each once and with the signed bytes.
     pub fn assert_holds_exactly(&self, events: &[VerifiedEvent]) {
         let logged = self.logged();
         let expected: HashSet<_> = events.iter().map(|event| event.json().clone()).collect();
@@ -166,7 +166,7 @@ impl Gateway {
     }
 }
 
-/// Every test also checks that the gateway can be drained in its final state.
+/// After every test, checks that the gateway can be drained in its final state.
 impl Drop for Gateway {
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {

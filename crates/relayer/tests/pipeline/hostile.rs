@@ -1,4 +1,5 @@
-//! Relays that send forgeries and garbage: nothing passes, nothing is lost, everything is counted.
+//! Relays that send forgeries and garbage: no forgery passes, no event is lost, and every refusal
+//! is counted.
 
 use moltrade_relayer::ingest::DropReason;
 use relay_sim::wait::within;
@@ -18,8 +19,8 @@ async fn invariant_1_forged_copies_on_all_connections_never_suppress() {
 
     let stats = sim.stats();
     assert!(stats.get(Count::Forged) > 500, "the simulator forges");
-    // A forged copy after the genuine event is dropped as a duplicate without a check, so not every
-    // forger is blamed; but no relay is blamed for a forgery that another one sent.
+    // A forged copy that follows the genuine event is dropped as a duplicate without a check, so
+    // not every forger is blamed. But no relay is blamed for another relay's forgery.
     for relay in 0..20 {
         let (forged, blamed) = (stats.of(relay, Count::Forged), gateway.peer(relay).stats.forgeries());
         assert!(blamed <= forged, "relay {relay} is blamed for {blamed} of {forged}");
@@ -76,7 +77,7 @@ fn frames(gateway: &Gateway) -> u64 {
     gateway.metrics.relay.frames_received.get()
 }
 
-/// The number of event frames sent, including forged ones.
+/// The number of event frames that the relays have sent, including forged ones.
 fn sent(sim: &Sim) -> u64 {
     let stats = sim.stats();
     stats.total.copies() + stats.get(Count::Forged)

@@ -1,4 +1,4 @@
-//! The pipeline from simulated relays to the log, through real sockets.
+//! The pipeline from simulated relays to the log, over real sockets.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 

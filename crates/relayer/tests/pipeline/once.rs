@@ -32,7 +32,8 @@ async fn batches_are_ordered_by_time() {
     let logged = gateway.logged();
     let descents = logged.windows(2).filter(|pair| pair[0].created_at() > pair[1].created_at());
     let (descents, batches) = (descents.count() as u64, gateway.metrics.ingest.batches_committed.get());
-    // Stored events come newest first, so an unsorted batch would descend at nearly every step.
+    // Stored events come newest first, so dates in an unsorted batch would descend at nearly every
+    // step.
     assert!(descents < batches, "{descents} descents in {batches} batches");
     assert!(batches < 1_500, "{batches} batches of 2,000 events: too small to show anything");
 }
@@ -64,7 +65,8 @@ async fn invariant_3_what_is_logged_is_what_was_signed() {
         "tab\tand\u{1f600}",
     );
     let text = String::from_utf8(signed.json().to_vec()).expect("UTF-8");
-    // The copy has another order, white space, unnecessary escapes, and unsigned members.
+    // The copy has a different order of members, other white space, unnecessary escapes, and
+    // unsigned members.
     let tail = text.split_once("\"tags\"").expect("tags").1.replace("\\t", "\\u0009");
     let head = text.split_once("\"tags\"").expect("tags").0.trim_start_matches('{').trim_end_matches(',');
     let dressed = format!(

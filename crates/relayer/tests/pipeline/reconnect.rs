@@ -1,4 +1,4 @@
-//! Lost connections are restored, and events published meanwhile are not missing.
+//! Lost connections are restored, and no event published in between is missing.
 
 use moltrade_relayer::relay::ConnectionState;
 use relay_sim::{Fault, Sim, Who};
@@ -59,7 +59,8 @@ async fn a_quiet_relay_is_not_a_dead_one() {
     })
     .await;
     gateway.until("it is live", |gateway| gateway.peer(0).state().label() == "live").await;
-    // After many health checks the first connection is still open, because the relay answers pings.
+    // After many health checks, the first connection is still open, because the relay answers
+    // pings.
     tokio::time::sleep(std::time::Duration::from_millis(1_000)).await;
     assert_eq!(gateway.peer(0).state().label(), "live");
     assert_eq!(gateway.peer(0).stats.connections.get(), 1);

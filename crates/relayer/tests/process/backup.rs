@@ -1,5 +1,5 @@
-//! Backups of a running gateway. After a restore, consumers see another log identity, and sequences
-//! after the backup name other events.
+//! Backups of a running gateway. After a restore, consumers see a different log identity, and
+//! sequences after the backup name different events.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,9 +11,9 @@ use serde_json::Value;
 
 use crate::program::{PATIENCE, Running, Site};
 
-/// Events in the backup.
+/// The number of events in the backup.
 const BEFORE: u64 = 60;
-/// Events after the backup.
+/// The number of events after the backup.
 const AFTER: u64 = 30;
 
 async fn sim(seed: u64, events: u64) -> Sim {
@@ -69,7 +69,7 @@ fn refused(output: &Output, reason: &str) {
     assert!(said.contains(reason), "{said}");
 }
 
-/// A site whose log has [`BEFORE`] events, a backup that was made while it ran, and the log id.
+/// A site whose log has [`BEFORE`] events, a backup made while the gateway ran, and the log id.
 async fn backed_up() -> (Site, PathBuf, String) {
     let site = Site::empty();
     let running = start(&site, &sim(1, BEFORE).await, BEFORE).await;
@@ -106,12 +106,12 @@ async fn after_a_restore_a_cursor_of_before_is_refused() {
         assert!(answer.starts_with("HTTP/1.1 409 "), "{answer}");
         assert!(answer.contains("cursor_of_another_log") && answer.contains(&new), "{answer}");
     }
-    // The new log's own cursors work, and so do bare sequences.
+    // Cursors that name the new log work, and so do bare sequences.
     assert_eq!(running.json(&format!("/api/events?cursor={new}:{BEFORE}")).await["head"], BEFORE + AFTER);
     assert_eq!(envelopes(&running, BEFORE).await.len() as u64, AFTER);
 }
 
-/// Cursors are in the database, so a restore returns them to their values in the backup.
+/// The database contains the cursors, so a restore resets them to their values in the backup.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_cursor_of_a_consumer_goes_back_with_the_log() {
     let site = Site::empty();
@@ -138,7 +138,7 @@ async fn a_backup_can_be_made_without_a_gateway_and_restored_elsewhere() {
     assert!(said.contains("hard links"), "{said}");
     refused(&site.run_with(&["backup", text(&folder)]), "is not empty");
     let elsewhere = Site::empty();
-    // The embedded registry belongs to the gateway's key, which is not in the backup.
+    // The embedded registry needs the gateway's key, which the backup does not contain.
     fs::copy(site.folder().join("relayer.key"), elsewhere.folder().join("relayer.key")).expect("copied");
     succeeded(&elsewhere.run_with(&["restore", text(&folder)]));
     let running = elsewhere.start().await;
@@ -184,7 +184,7 @@ async fn a_folder_that_is_not_a_backup_is_not_restored() {
         &site.run_with(&["restore", "--replace", text(&nothing)]),
         "is not a backup: it has no backup.json",
     );
-    // A data folder is not a backup.
+    // A copy of a data folder is not a backup.
     let copy = site.folder().join("copy");
     fs::rename(site.log_path(), &copy).expect("moved");
     refused(&site.run_with(&["restore", text(&copy)]), "moltrade-relayer new-log-id");
@@ -203,7 +203,8 @@ async fn a_folder_that_is_not_a_backup_is_not_restored() {
     let manifest = files.iter().find(|file| text(file).contains("MANIFEST-")).expect("a file");
     for (file, damage) in [(sorted, 10), (manifest, 0)] {
         let whole = fs::read(file).expect("read");
-        // The manifest lists all other files, so it is checked even if its size is unchanged.
+        // The restore checks the manifest's content, even if its size is unchanged, because the
+        // manifest lists all other files.
         let broken = if damage == 0 { vec![0xff; whole.len()] } else { whole[..damage].to_vec() };
         fs::remove_file(file).and_then(|()| fs::write(file, broken)).expect("written");
         refused(&site.run_with(&["restore", text(&folder)]), "damaged");
@@ -216,7 +217,7 @@ async fn a_folder_that_is_not_a_backup_is_not_restored() {
     refused(&site.run_with(&["restore", text(&folder)]), "which is not a file of a log");
 }
 
-/// Kills the gateway or the backup command at each step, as `kill -9` does.
+/// Kills the gateway or the backup command at each step, as with `kill -9`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_that_was_cut_off_is_none() {
     let site = Site::empty();

@@ -1,5 +1,5 @@
-//! Connections that send or read little or nothing are limited and closed, and do not affect
-//! others.
+//! Connections that send or read little or nothing are limited and closed, and affect no other
+//! connections.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::program::{PATIENCE, Running, Site, get};
 
-/// Connects from one of the addresses of the loopback network.
+/// Connects from the address 127.0.0.`host`.
 async fn connect_from(host: u8, to: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.bind(SocketAddr::from(([127, 0, 0, host], 0))).expect("all of 127/8 is ours");
@@ -21,7 +21,7 @@ async fn connect_from(host: u8, to: SocketAddr) -> TcpStream {
 /// The response that a connection gets before it is closed.
 async fn told(mut socket: TcpStream) -> String {
     let mut text = Vec::new();
-    // A connection that is closed while we write may be reset.
+    // If the gateway closes the connection while we write, the connection may be reset.
     let _ = tokio::time::timeout(PATIENCE, socket.read_to_end(&mut text)).await.expect("it is closed");
     String::from_utf8(text).expect("UTF-8")
 }
@@ -46,7 +46,7 @@ async fn idle_connections_of_one_address_keep_nobody_else_out() {
     assert!(refused.starts_with("HTTP/1.1 429 Too Many Requests\r\n"), "{refused}");
     assert!(refused.contains("retry-after: 5\r\n"), "{refused}");
     assert!(refused.contains("\"too_many_connections_from_address\""), "{refused}");
-    // Other addresses are not affected, here 127.0.0.1.
+    // Other addresses, here 127.0.0.1, are not affected.
     sim.go();
     let mut consumer = site.consumer("?cursor=0").await;
     for seq in 1..=sim.ids().len() as u64 {
@@ -58,7 +58,7 @@ async fn idle_connections_of_one_address_keep_nobody_else_out() {
         metrics.contains("\nconnections_refused_total{reason=\"too_many_from_address\"} 1\n"),
         "{metrics}"
     );
-    // Closing connections frees slots.
+    // Closed connections free slots.
     idle.truncate(10);
     running.until("there is room", async |running| running.metric("connections").await <= 11).await;
     let mut again = connect_from(9, address).await;
@@ -94,7 +94,7 @@ async fn descriptors_are_left_for_the_database() {
     let sim = Sim::builder().seed(52).relays(2).events(5_000).copies(2).per_second(1_000.0).hold();
     let sim = sim.start().await.expect("starts");
     let last = format!("\nlog_head_seq {}\n", sim.ids().len());
-    // The number of connections is limited only by the system's file descriptors.
+    // Only the system's file descriptors limit the number of connections.
     let site = Site::on(&sim).set("RELAYER_OUTPUT__MAX_CLIENTS_PER_ADDRESS", "0");
     let running = site.start_with_files(LIMIT).await;
     running.until_stderr_contains("the system lets this process open 1100 files").await;
@@ -111,7 +111,7 @@ async fn descriptors_are_left_for_the_database() {
         })
         .await;
     sim.go();
-    // The test's own requests are refused, too; a client that was admitted before stays connected.
+    // The gateway also refuses the test's own requests; a client admitted earlier stays connected.
     drop(idle.split_off(200));
     running
         .until("all events are there", async |running| {
@@ -119,7 +119,7 @@ async fn descriptors_are_left_for_the_database() {
         })
         .await;
     assert!(open_files(&running) < 700);
-    // Even after descriptors were exhausted, accepting continues.
+    // After descriptors were exhausted, the gateway still accepts connections.
     let pid = Pid::from_raw(running.id().try_into().expect("a pid")).expect("a pid");
     let files = |soft: u64| Rlimit { current: Some(soft), maximum: Some(LIMIT) };
     prlimit(Some(pid), Resource::Nofile, files(3)).expect("lowered");
@@ -185,7 +185,7 @@ async fn stalled_clients_are_closed() {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(4_096).expect("set");
         let mut socket = socket.connect(address).await.expect("connects");
-        // More than the buffers of both sides can hold.
+        // More responses than the buffers of both sides can hold.
         let request = "GET /api/events?limit=1000 HTTP/1.1\r\nhost: x\r\n\r\n";
         socket.write_all(request.repeat(4).as_bytes()).await.expect("written");
         running

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::program::{PATIENCE, Running, Site};
 
-/// Waits until `/api/relays` shows this relay in this state, and returns it.
+/// Waits until `/api/relays` shows the relay in this state, and returns its entry.
 async fn until_in(running: &Running, url: &str, status: &str) -> Value {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -48,8 +48,7 @@ async fn sighup_takes_up_a_good_file_and_leaves_a_broken_one() {
     until_in(&running, &sim.url(0), "live").await;
     until_in(&running, &sim.url(1), "live").await;
 
-    // A valid file: the second relay stays, and gets a request for the new kind on its open
-    // connection.
+    // A valid file: the second relay stays connected and gets a request for the new kind.
     std::fs::write(&file, configuration(&sim, &[1, 2], "7")).expect("written");
     running.signal("HUP");
     until_in(&running, &sim.url(2), "live").await;
@@ -59,7 +58,7 @@ async fn sighup_takes_up_a_good_file_and_leaves_a_broken_one() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 
-    // An invalid file: it is reported, and nothing changes.
+    // An invalid file: the error is reported, and the configuration does not change.
     std::fs::write(&file, configuration(&sim, &[0], "'seven'")).expect("written");
     running.signal("HUP");
     running.until_stderr_contains("the configuration was not reloaded, the old one stays in effect").await;

@@ -1,4 +1,4 @@
-//! Real and invalid events pass through the whole program.
+//! Real events and invalid events pass through the whole program.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -9,13 +9,13 @@ use serde_json::Value;
 
 use crate::program::{PATIENCE, Site};
 
-/// `FIXTURES_DIR` selects another collection in the same format.
+/// A file of the collection. `FIXTURES_DIR` selects another collection in the same format.
 fn fixture(name: &str) -> PathBuf {
     let folder = std::env::var_os("FIXTURES_DIR").map(PathBuf::from);
     folder.unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../wire/tests/fixtures").into()).join(name)
 }
 
-/// The drop reasons that fit a fault named in the collection.
+/// The drop reasons that match a fault named in the collection.
 fn fitting(reason: &str) -> &'static [&'static str] {
     match reason {
         "id mismatch; signature VALID for the claimed id"
@@ -75,8 +75,8 @@ async fn every_invalid_event_is_refused_for_its_reason() {
     let file = fixture("invalid-events.jsonl");
     let (_sim, site) = serving(14, &file).await;
     let running = site.start().await;
-    // Each invalid event is served by three relays, and refused each time. An event that arrives
-    // live during the backfill may come twice.
+    // Three relays serve each invalid event, and each copy is refused. An event that arrives live
+    // during the backfill may come twice.
     let mut wanted: BTreeMap<&'static [&'static str], u64> = BTreeMap::new();
     for line in lines(&file) {
         *wanted.entry(fitting(line["reason"].as_str().expect("a reason"))).or_default() += 3;

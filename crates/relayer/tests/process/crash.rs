@@ -12,7 +12,7 @@ use relay_sim::{Cap, Checker, Consumer, Count, Sim, Who};
 
 use crate::program::{PATIENCE, Site};
 
-/// The events that a client has seen, by sequence.
+/// The events that a client has seen, by sequence number.
 type Seen = BTreeMap<u64, Vec<u8>>;
 
 /// Receives every event that the relays ever had, across all crashes.
@@ -74,12 +74,12 @@ async fn invariant_2_crashes_around_the_commit_lose_and_repeat_nothing() {
     const EVENTS: usize = 600;
     let sim = Sim::builder().seed(12).relays(4).events(EVENTS).copies(2).per_second(300.0);
     let sim = sim.start().await.expect("starts");
-    // Small batches, for enough commits to crash at, even on a busy machine.
+    // Small batches give enough commits to crash at, even on a busy machine.
     let site = Site::on(&sim).set("RELAYER_OUTPUT__BATCH_SIZE", "5");
     let crash_at = |point: &str, time: u32| [("MOLTRADE_CRASH_POINT", format!("{point}:{time}"))];
     let mut running = site.start_with(&crash_at("before_commit", 1)).await;
     let url = site.ws("?cursor=0");
-    // The client connects whenever the gateway is up.
+    // The client connects whenever the gateway is running.
     let received = tokio::spawn(async move {
         let consumer = Consumer::connect_within(&url, PATIENCE).await.expect("connects").reconnect(PATIENCE);
         receive_all(consumer, &sim, EVENTS).await
@@ -103,8 +103,8 @@ async fn invariant_2_crashes_around_the_commit_lose_and_repeat_nothing() {
     drop(running);
 }
 
-/// Reads the coverage from the folder of a killed gateway, and asserts that the log has all claimed
-/// events. Returns the total of claimed seconds.
+/// Reads the coverage from a killed gateway's folder, and asserts that the log has all events in
+/// the claimed spans. Returns the total of claimed seconds.
 fn assert_claims_are_true(site: &Site, sim: &Sim) -> u64 {
     let log =
         EventLog::open(&site.log_path(), StoreOptions { fsync: true, ..StoreOptions::default() }, 1 << 20)
@@ -114,7 +114,7 @@ fn assert_claims_are_true(site: &Site, sim: &Sim) -> u64 {
     for (relay, url) in sim.urls().iter().enumerate() {
         let Some((_, row)) = rows.iter().find(|(relay, _)| relay == url) else { continue };
         let coverage = Coverage::from_row(row).expect("a row");
-        // The last second was not complete, so its events do not count.
+        // The last second was not over, so its events do not count.
         let claimed = coverage.from()..coverage.until();
         for event in sim.holds_between(relay, coverage.from(), coverage.until()) {
             let at = event.created_at();

@@ -1,5 +1,5 @@
-//! Many events are published while the gateway is down, at relays that limit their answers. After a
-//! restart everything is delivered, and the reported coverage of each relay is true at all times.
+//! While the gateway is down, many events are published at relays that limit their answers. After a
+//! restart all events are delivered, and each relay's reported coverage is true at all times.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::program::{PATIENCE, Running, Site};
 
 const RELAYS: usize = 4;
 const CAP: usize = 500;
-/// The events are dated over this span before now.
+/// The events are dated within this span before now.
 const SPAN_SECS: u64 = 3_000;
 
 /// The number of events published during the downtime; set by `DOWNTIME_EVENTS`.
@@ -20,8 +20,8 @@ fn events() -> usize {
     std::env::var("DOWNTIME_EVENTS").ok().and_then(|events| events.parse().ok()).unwrap_or(5_000)
 }
 
-/// Two relays truncate answers, one of them silently; a third refuses large limits, and a fourth
-/// large answers.
+/// Relays 0 and 1 truncate answers, relay 1 without stating its cap. Relay 2 refuses large limits,
+/// and relay 3 large answers.
 async fn relays(seed: u64) -> Sim {
     let sim = Sim::builder().seed(seed).relays(RELAYS).events(0);
     let sim = sim
@@ -35,7 +35,7 @@ fn now() -> u64 {
     moltrade_relayer::clock::unix_secs()
 }
 
-/// Publishes events at two relays each, dated evenly over the span before now.
+/// Publishes each event at two relays, with dates spread evenly over the span before now.
 async fn publish(sim: &Sim, events: usize) {
     let newest = now();
     let dates: Vec<u64> =
@@ -44,7 +44,7 @@ async fn publish(sim: &Sim, events: usize) {
     tokio::task::block_in_place(|| sim.publish_many(&relays, 2, &dates));
 }
 
-/// The answer of `/api/relays/{url}`.
+/// The response to `/api/relays/{url}`.
 async fn shown_relay(running: &Running, sim: &Sim, relay: usize) -> Value {
     let url: String = sim.url(relay).bytes().map(|byte| format!("%{byte:02X}")).collect();
     running.json(&format!("/api/relays/{url}")).await
@@ -79,7 +79,7 @@ impl Received {
         Self { consumer, checker: Checker::new(), ids: HashSet::new() }
     }
 
-    /// Receives up to this head.
+    /// Receives all events up to this head.
     async fn take_until(&mut self, head: u64) {
         while (self.ids.len() as u64) < head {
             let next = tokio::time::timeout(PATIENCE, self.consumer.next()).await;
@@ -92,7 +92,7 @@ impl Received {
     }
 }
 
-/// Waits until everything is proven, and continuously checks that the log has every event in the
+/// Waits until all events are proven, and continuously checks that the log has every event in the
 /// claimed spans.
 async fn watch_until_complete(running: &Running, site: &Site, sim: &Sim) {
     let mut received = Received::from_the_start(site).await;
@@ -108,7 +108,7 @@ async fn watch_until_complete(running: &Running, site: &Site, sim: &Sim) {
         for relay in 0..RELAYS {
             said.push(shown_relay(running, sim, relay).await);
         }
-        // The log is read after the claims, so it must contain the claimed events.
+        // The log is read after the claims, so it must contain all claimed events.
         let head = running.json("/status").await["log"]["head"].as_u64().expect("a number");
         received.take_until(head).await;
         for (relay, said) in said.iter().enumerate() {
@@ -172,7 +172,7 @@ async fn is_down_while_much_is_published(seed: u64, down: Down) {
     watch_until_complete(&running, &site, &sim).await;
 }
 
-/// Sets the stored coverage back as if the gateway had been down for the whole span of the events,
+/// Resets the stored coverage, as if the gateway had been down for the whole span of the events,
 /// nearly an hour.
 fn set_back_what_is_proven(site: &Site) {
     use moltrade_relayer::event_log::{EventLog, RelayTable, StoreOptions};

@@ -1,5 +1,5 @@
-//! Faults in the program or around it: standard error is stuck, something panics or hangs, memory
-//! is exhausted.
+//! Faults in the program or around it: standard error is stuck, a task panics or hangs, memory is
+//! exhausted.
 
 use std::io::{ErrorKind, Write};
 use std::os::fd::OwnedFd;
@@ -19,7 +19,7 @@ fn closed() -> Stdio {
     writer.into()
 }
 
-/// A full pipe, and its reader, which reads nothing.
+/// A full pipe and its reader, which never reads.
 fn stalled() -> (Stdio, OwnedFd) {
     let (reader, mut writer) = std::io::pipe().expect("a pipe");
     let flags = fcntl_getfl(&writer).expect("flags");
@@ -56,7 +56,7 @@ async fn standard_error_that_takes_nothing_costs_log_lines_alone() {
         configure(&urls[..1]);
         let mut running = site.start_with_stderr(&[], stderr).await;
         running.until_healthy().await;
-        // Logging tasks still run: the reload task reloads twice, although each reload logs, too.
+        // Tasks that log still run: the reload task reloads twice, although each reload is logged.
         for relays in [&urls[..], &urls[1..]] {
             configure(relays);
             running.signal("HUP");
@@ -114,7 +114,8 @@ async fn a_reload_that_panics_is_counted_and_later_ones_work() {
     assert_eq!(running.metric("panics_total").await, 1);
 }
 
-/// A stage fails, hangs while it fails, hangs while other stages stop, or hangs after they stopped.
+/// A stage fails, hangs while it fails, hangs while other stages stop, or hangs after they have
+/// stopped.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_cannot_continue_ends() {
     for (points, stops, line) in [
@@ -130,7 +131,7 @@ async fn a_process_that_cannot_continue_ends() {
         if stops {
             running.until_healthy().await;
             if points.starts_with("before_commit") {
-                // Nothing is committed any more, so events queue up.
+                // Commits have stopped, so events queue up.
                 let wait = async |running: &Running| running.metric("events_in_queue").await > 10;
                 running.until("events wait", wait).await;
             }
@@ -144,9 +145,9 @@ async fn a_process_that_cannot_continue_ends() {
     }
 }
 
-/// The limit is set while the program runs, slightly above the memory in use, so that different
-/// allocations fail first: a thread's stack, a buffer, RocksDB. A process that survives must still
-/// work.
+/// The limit is set while the program runs, slightly above the memory in use, so that a different
+/// allocation fails first in each case: a thread's stack, a buffer, RocksDB. A process that
+/// survives must still work.
 #[tokio::test(flavor = "multi_thread")]
 async fn when_memory_ends_the_process_ends() {
     const MIB: u64 = 1 << 20;
@@ -156,7 +157,7 @@ async fn when_memory_ends_the_process_ends() {
             Sim::builder().seed(seed).relays(2).events(2_500).copies(1).sizes(Sizes::Exactly(32_000)).hold();
         let sim = sim.start().await.expect("starts");
         let site = Site::on(&sim);
-        // A backtrace needs memory and a lock.
+        // With backtraces, a panic also needs memory and a lock.
         let mut running = site.start_with(&[("RUST_BACKTRACE", "full".to_owned())]).await;
         running.until_healthy().await;
         let limit = running.virtual_bytes() + headroom;
@@ -166,7 +167,7 @@ async fn when_memory_ends_the_process_ends() {
         sim.go();
         let address = running.address();
         let last = format!("\nlog_head_seq {}\n", sim.ids().len());
-        // Requests need threads and memory too.
+        // Requests need threads and memory, too.
         let worked = until_async("all events are logged", async || {
             drop(get(address, "/api/events?limit=1000").await);
             get(address, "/metrics").await.is_some_and(|metrics| metrics.contains(&last))

@@ -1,4 +1,4 @@
-//! The built program: crashes, real events, failing starts, graceful shutdown.
+//! The built program: crashes, real events, failed starts, graceful shutdown.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 

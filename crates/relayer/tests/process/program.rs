@@ -1,4 +1,4 @@
-//! The program with its own folder and port, which outlive it.
+//! The program, with a folder and a port that outlive the process.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 /// The time limit of every wait, reached only when something hangs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The folder, port and settings of a gateway. They survive its crashes.
+/// The folder, port and settings of a gateway. A site survives crashes of its gateway.
 pub struct Site {
     folder: TempDir,
     address: SocketAddr,
@@ -33,7 +33,7 @@ impl Site {
     /// A configuration without relays.
     pub fn empty() -> Self {
         let folder = TempDir::new().expect("a folder");
-        // Free the port. The system does not reuse it soon.
+        // The listener only finds a free port. The system does not reuse the port soon.
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("bound");
         let site = Self { folder, address, settings: HashMap::new() };
@@ -71,7 +71,7 @@ impl Site {
 
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_moltrade-relayer"));
-        // The caller's environment is not inherited.
+        // The program does not inherit the caller's environment.
         command.env_clear().envs(&self.settings).current_dir(self.folder.path());
         command
     }
@@ -111,7 +111,7 @@ impl Site {
         running
     }
 
-    /// Starts the program with the given standard error, which is not captured.
+    /// Starts the program with the given standard error, which is then not captured.
     pub async fn start_with_stderr(&self, environment: &[(&str, String)], stderr: Stdio) -> Running {
         let mut command = self.command();
         command.envs(environment.iter().map(|(key, value)| (key, value)));
@@ -123,7 +123,7 @@ impl Site {
         Running { child, address: self.address, said: Arc::default(), listener: None }
     }
 
-    /// Runs the program to its end and captures its output.
+    /// Runs the program to the end and captures the output.
     pub fn run(&self) -> Output {
         self.run_with(&[])
     }
@@ -149,7 +149,7 @@ impl Site {
     }
 }
 
-/// A running program. It is killed when this is dropped.
+/// A running program. Dropping this value kills the program.
 pub struct Running {
     child: Child,
     address: SocketAddr,
@@ -171,19 +171,19 @@ impl Running {
         self.address
     }
 
-    /// The answer to a GET, head and body.
+    /// The response to a GET: head and body.
     pub async fn get(&self, path: &str) -> Option<String> {
         get(self.address, path).await
     }
 
-    /// The JSON body of the answer to a GET.
+    /// The JSON body of the response to a GET.
     pub async fn json(&self, path: &str) -> serde_json::Value {
         let answer = self.get(path).await.expect("an answer");
         let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
         serde_json::from_str(body).unwrap_or_else(|error| panic!("{error} in {answer}"))
     }
 
-    /// A metric without labels.
+    /// The value of a metric without labels.
     pub async fn metric(&self, name: &str) -> u64 {
         let metrics = self.get("/metrics").await.expect("an answer");
         let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -214,13 +214,13 @@ impl Running {
         pages * rustix::param::page_size() as u64
     }
 
-    /// Sends SIGKILL.
+    /// Kills the program by SIGKILL.
     pub fn kill(mut self) {
         self.child.kill().expect("it was running");
         self.child.wait().expect("it ends");
     }
 
-    /// Waits until the process ends by itself.
+    /// Waits until the process ends on its own.
     pub async fn ended(&mut self) -> std::process::ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -262,7 +262,7 @@ impl Drop for Running {
     }
 }
 
-/// The answer to a GET, head and body.
+/// The response to a GET: head and body.
 pub async fn get(address: SocketAddr, path: &str) -> Option<String> {
     let mut socket = TcpStream::connect(address).await.ok()?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");

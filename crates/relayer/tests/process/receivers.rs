@@ -1,4 +1,4 @@
-//! Receivers for every transport, healthy and faulty, written from the documentation. Each checks
+//! Healthy and faulty receivers for every transport, written from the documentation. Each checks
 //! that events arrive in order and without gaps.
 
 use std::collections::HashSet;
@@ -20,7 +20,7 @@ use crate::program::{PATIENCE, Site};
 pub struct Got {
     pub highest: u64,
     pub repeats: u64,
-    /// Connections; for HTTP, requests. Not counted for WebSockets.
+    /// The number of connections; for HTTP, of requests. WebSockets are not counted.
     pub connections: u64,
     pub finished: Option<Instant>,
 }
@@ -38,7 +38,7 @@ impl Receiver {
         Self { name, got: Arc::default(), up_to }
     }
 
-    /// Accepts the next sequence, or a repeated one. Panics on a gap.
+    /// Accepts the next sequence or a repeat. Panics on a gap.
     fn take(&self, seq: u64) {
         let mut got = self.got.lock().unwrap();
         assert!(seq <= got.highest + 1, "{}: {seq} after {}: something is missing", self.name, got.highest);
@@ -61,7 +61,7 @@ impl Receiver {
         self.got.lock().unwrap().highest
     }
 
-    /// Waits until the receiver has everything.
+    /// Waits until the receiver has all events.
     pub async fn finished(&self, patience: Duration) {
         let deadline = Instant::now() + patience;
         while !self.is_finished() {
@@ -70,7 +70,7 @@ impl Receiver {
         }
     }
 
-    /// A summary, with the time that the receiver took since `since`.
+    /// A summary, with the time between `since` and the last event.
     pub fn report(&self, since: Instant) -> String {
         let got = self.got.lock().unwrap();
         let after = got.finished.map(|finished| finished.saturating_duration_since(since).as_secs_f64());
@@ -80,7 +80,7 @@ impl Receiver {
     }
 }
 
-/// The faults of a receiver.
+/// The fault of a receiver.
 #[derive(Debug, Clone)]
 pub enum Behavior {
     Steady,
@@ -88,7 +88,7 @@ pub enum Behavior {
     Frozen(watch::Receiver<bool>),
     /// Accepts one event a second until released.
     Slow(watch::Receiver<bool>),
-    /// Dies this many times with unacknowledged events.
+    /// Dies this many times, each time with unacknowledged events.
     Dies(u64),
 }
 
@@ -106,7 +106,7 @@ pub async fn websocket(name: &'static str, site: &Site, up_to: u64) -> Receiver 
     receiver
 }
 
-/// A TCP sink that acknowledges, and its configuration.
+/// A TCP sink that acknowledges events, and its configuration.
 pub async fn tcp(name: &'static str, up_to: u64, behavior: Behavior) -> (Receiver, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
@@ -118,8 +118,8 @@ pub async fn tcp(name: &'static str, up_to: u64, behavior: Behavior) -> (Receive
     (receiver, sink)
 }
 
-/// Serves until the test ends, even when the receiver has everything: after a crash between
-/// delivery and the cursor write, the gateway delivers again.
+/// Serves until the test ends, even after the last event: if the gateway crashes between delivery
+/// and the cursor write, it delivers events again.
 async fn serve(listener: TcpListener, receiver: Receiver, mut behavior: Behavior) {
     loop {
         let (stream, _) = listener.accept().await.expect("a connection");
@@ -152,15 +152,15 @@ async fn connection(stream: TcpStream, receiver: &Receiver, behavior: &mut Behav
         previous = Some(seq);
         receiver.take(seq);
         taken += 1;
-        // A receiver that is about to die does not acknowledge the last line.
+        // A receiver does not acknowledge the last events before it dies.
         if !matches!(behavior, Behavior::Dies(1..) if taken > 100) {
             let _ = output.write_all(format!("{{\"ack\":{seq}}}\n").as_bytes()).await;
         }
     }
 }
 
-/// A TCP sink without acknowledgements that gets bare events, its configuration, and the received
-/// ids, which are compared with the log at the end.
+/// A TCP sink that gets bare events and does not acknowledge them. Returns the receiver, the
+/// configuration, and the received ids, which the test compares with the log.
 pub async fn plain(name: &'static str, up_to: u64) -> (Receiver, String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
@@ -189,7 +189,7 @@ pub async fn plain(name: &'static str, up_to: u64) -> (Receiver, String, Arc<Mut
     (receiver, sink, ids)
 }
 
-/// An HTTP sink with batches that answers 500 to every n-th request.
+/// An HTTP sink that gets batches and responds with 500 to every n-th request.
 pub async fn http(name: &'static str, up_to: u64, fails_every: Option<u64>) -> (Receiver, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
@@ -213,7 +213,7 @@ pub async fn http(name: &'static str, up_to: u64, fails_every: Option<u64>) -> (
     (receiver, sink)
 }
 
-/// The ids of the log in order, from the API.
+/// The ids of all logged events in order, from the API.
 pub async fn ids_of_the_log(running: &crate::program::Running) -> Vec<String> {
     let (mut ids, mut cursor) = (Vec::new(), 0);
     loop {

@@ -1,8 +1,8 @@
-//! Receivers for every transport at once, under `kill -9` of the gateway, and alongside faulty
-//! receivers. Nothing is missing at the end, everything is in order, and an event repeats only if
-//! its acknowledgement was not stored.
+//! Receivers for every transport at once, under `kill -9` of the gateway and beside faulty
+//! receivers. At the end, no event is missing, all are in order, and an event repeats only if its
+//! acknowledgement was not stored.
 //!
-//! `SINK_EVENTS` and `SINK_KILLS` make the runs longer. A summary of each receiver is printed.
+//! `SINK_EVENTS` and `SINK_KILLS` make the runs longer. Each run prints a summary of each receiver.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -27,7 +27,8 @@ struct Five {
     plain: Arc<Mutex<Vec<String>>>,
 }
 
-/// The five receivers, and the given additional ones. WebSockets are added when the gateway is up.
+/// The five receivers, and the given additional receivers. WebSockets are added when the gateway is
+/// running.
 async fn five(sim: &Sim, events: u64, tcp: Vec<(Receiver, String)>, http: Vec<(Receiver, String)>) -> Five {
     let (plain, plain_sink, ids) = receivers::plain("plain", events).await;
     let mut tcp_sinks = vec![plain_sink];
@@ -69,8 +70,8 @@ impl Five {
 #[tokio::test(flavor = "multi_thread")]
 async fn invariant_4_kills_of_the_gateway_lose_nothing_of_any_receiver() {
     let (events, kills) = (setting("SINK_EVENTS", 4_000), setting("SINK_KILLS", 6));
-    // Each relay has half of the events, because a relay could not later return more than 500
-    // events of one second.
+    // The number of events per second. Each relay gets half of them, because after a kill a relay
+    // can return at most 500 events of one second.
     const RATE: u64 = 900;
     let between_kills_ms = (events * 1_000 / RATE / kills) as usize;
     let sim = Sim::builder().seed(21).relays(4).events(events as usize).copies(2).per_second(RATE as f64);
@@ -83,7 +84,7 @@ async fn invariant_4_kills_of_the_gateway_lose_nothing_of_any_receiver() {
         if kill == 0 {
             five.add_websockets(events).await;
         }
-        // Kill at a different moment each time.
+        // Each kill comes at a different moment.
         let lived_ms = between_kills_ms / 2 + rng.below(between_kills_ms);
         tokio::time::sleep(Duration::from_millis(lived_ms as u64)).await;
         running.kill();
@@ -94,7 +95,7 @@ async fn invariant_4_kills_of_the_gateway_lose_nothing_of_any_receiver() {
     }
     five.report(began);
     five.plain_is_the_log(&running).await;
-    // The API reports the same.
+    // The API reports the same state.
     for sink in ["plain", "acked", "hook"] {
         let mut shown = Value::Null;
         let is_at_the_end = async || {
@@ -110,16 +111,17 @@ async fn invariant_4_kills_of_the_gateway_lose_nothing_of_any_receiver() {
     }
 }
 
-/// Runs the five receivers alone, and then beside one that is frozen, one that dies ten times, one
-/// that fails every third request, and one that takes one event per second.
+/// Runs the five receivers alone. Then runs them beside four faulty ones: one is frozen, one dies
+/// ten times, one fails every third request, and one accepts one event per second.
 #[tokio::test(flavor = "multi_thread")]
 async fn receivers_in_trouble_cost_the_others_nothing_and_get_everything() {
     let events = setting("SINK_EVENTS", 4_000);
-    // Events are held until the gateway subscribes: earlier ones would have to be backfilled.
+    // Events are held until the gateway subscribes, because earlier events would have to be
+    // backfilled.
     let start = || Sim::builder().seed(22).relays(4).events(events as usize).copies(2).hold().start();
 
     let sim = start().await.expect("starts");
-    // In a large number of events, some are identical.
+    // A large set of generated events contains identical ones.
     let events = sim.ids().len() as u64;
     let mut alone = five(&sim, events, Vec::new(), Vec::new()).await;
     let running = alone.site.start().await;
@@ -162,7 +164,7 @@ async fn receivers_in_trouble_cost_the_others_nothing_and_get_everything() {
     beside.plain_is_the_log(&running).await;
 }
 
-/// Lets the relays send as fast as they can.
+/// Starts the events, which the relays send as fast as they can.
 async fn go(sim: &Sim) -> Instant {
     within("the relays are asked", sim.wait_subscribed(4)).await;
     sim.go();

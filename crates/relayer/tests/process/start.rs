@@ -1,4 +1,4 @@
-//! Failed starts print one clear line without a stack trace and exit with a nonzero status.
+//! Failed starts print one clear line without a stack trace, and exit with a nonzero status.
 
 use std::net::TcpListener;
 
@@ -24,12 +24,12 @@ fn a_port_in_use() {
     assert!(!site.log_path().exists(), "the database was not opened");
 }
 
-/// Prometheus itself uses the default metrics port, so the port may be in use.
+/// The default metrics port is Prometheus's own port, so it may be in use.
 #[tokio::test]
 async fn the_default_port_for_metrics_in_use_stops_nothing() {
     const KEY: &str = "RELAYER_MONITORING__PROMETHEUS_PORT";
     let site = Site::empty().unset(KEY);
-    // If this fails, another process already uses the port, which serves the same purpose.
+    // If binding fails, another process already uses the port, as this test requires.
     let _taken = TcpListener::bind("127.0.0.1:9090");
     let running = site.start().await;
     running.until_stderr_contains("127.0.0.1:9090 is in use").await;

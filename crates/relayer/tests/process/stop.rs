@@ -1,5 +1,5 @@
-//! Graceful shutdown: received events are committed, clients get a close frame, and the status is
-//! zero.
+//! Graceful shutdown: received events are committed, clients get a close frame, and the exit status
+//! is zero.
 
 use std::time::{Duration, Instant};
 

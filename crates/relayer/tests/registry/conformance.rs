@@ -1,4 +1,4 @@
-//! Properties that every store must have.
+//! Properties that every registry store must have.
 
 use moltrade_relayer::fanout::registry::{Change, RegistryError, Row, RowKey, Store};
 
@@ -82,7 +82,7 @@ async fn a_follow_needs_its_bot(store: &dyn Store) {
     let refused = store.write(OWNER, changes.map(Change::Put).to_vec()).await.unwrap_err();
     assert!(matches!(refused, RegistryError::NoSuchBot(missing) if missing == bot(7)), "{refused:?}");
     assert!(!refused.is_transient());
-    // The bot must come before its follow.
+    // The bot must precede its follow.
     let changes = [follow_row(follow(7, 8), b"", 2), bot_row(7, "seven", 2)];
     let refused = store.write(OWNER, changes.map(Change::Put).to_vec()).await.unwrap_err();
     assert!(matches!(refused, RegistryError::NoSuchBot(missing) if missing == bot(7)), "{refused:?}");
@@ -189,7 +189,7 @@ async fn decisions_see_the_stored_rows(store: &dyn Store) {
     assert_eq!(seen, [None, Some(bot_row(1, "one", 1)), Some(follow_row(follow(1, 8), b"", 5))]);
     let after = [bot_row(1, "one", 1), follow_row(follow(1, 9), b"x", 7)];
     assert_eq!(loaded(store).await, after);
-    // A refused change, or one that names an unknown bot, changes nothing.
+    // A refused change has no effect, nor has a change that names an unknown bot.
     let mut refuse = |_: &[Option<Row>]| Err(RegistryError::Full);
     let refused = store.change(OWNER, &keys, soon(), &mut refuse).await.unwrap_err();
     assert!(matches!(refused, RegistryError::Full), "{refused:?}");

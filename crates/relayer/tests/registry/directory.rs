@@ -1,4 +1,4 @@
-//! The directory of a gateway's registry.
+//! The in-memory directory of a gateway's registry.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ fn follow(follower: u64) -> FollowKey {
     FollowKey { bot: key(1), follower: key(follower) }
 }
 
-/// A store, and the gateway that owns it.
+/// A store, and the key of the gateway that owns it.
 fn store(folder: &TempDir) -> (Arc<Embedded>, Signer) {
     let log =
         EventLog::open(folder.path(), StoreOptions { fsync: false, ..StoreOptions::default() }, 1 << 20)
@@ -39,7 +39,7 @@ async fn open(store: &Arc<Embedded>, gateway: &Signer) -> Arc<Registry> {
         .unwrap()
 }
 
-/// The removed follow must not return when its secret can be decrypted again.
+/// A removed follow must not return as soon as its secret can be decrypted again.
 #[tokio::test]
 async fn an_ignored_follow_can_be_removed_and_added_again() {
     let folder = TempDir::new().unwrap();
@@ -77,7 +77,7 @@ async fn register(
     registry.register(key(seed), name(text), new_bots).await
 }
 
-/// Registrations with made-up keys must not block a bot permanently.
+/// Registrations with generated keys must not block a bot permanently.
 #[tokio::test]
 async fn idle_bots_are_evicted_oldest_first() {
     let folder = TempDir::new().unwrap();
@@ -94,8 +94,8 @@ async fn idle_bots_are_evicted_oldest_first() {
     }
     let again = open(&store, &gateway).await;
     assert_eq!(again.directory().len(), (2, 0), "in the store, too");
-    // A bot that is idle in an outdated directory may have followers in the store: the followers
-    // must not be lost.
+    // In an outdated directory a bot may be idle although it has followers in the store. Those
+    // followers must not be lost.
     let follow = FollowRow { key: FollowKey { bot: key(3), follower: key(9) }, secret: None, since_ms: 1 };
     registry.directory().wake_followers([key(4)].iter());
     store.write(owner, vec![Change::Put(Row::Follow(follow))]).await.unwrap();
@@ -137,14 +137,14 @@ async fn a_bot_that_waits_for_approval_cannot_be_followed() {
         let refused = registry.subscribe(follow(2), None).await;
         assert!(matches!(refused, Err(RegistryError::NotApproved(_))), "{refused:?}");
     }
-    // Follows that were written by hand for an unapproved bot have no effect.
+    // Follows that someone wrote directly for an unapproved bot have no effect.
     let row = FollowRow { key: follow(3), secret: None, since_ms: 1 };
     store.write(*gateway.pubkey(), vec![Change::Put(Row::Follow(row))]).await.unwrap();
     assert_eq!(open(&store, &gateway).await.directory().len(), (1, 0));
     assert!(registry.approve(key(1)).await.unwrap());
     assert!(!registry.approve(key(1)).await.unwrap(), "it no longer waits");
     assert!(registry.subscribe(follow(2), None).await.unwrap());
-    // Renaming does not require another approval.
+    // Renaming a bot does not require another approval.
     let renamed = Registered { is_new: false, is_approved: true };
     assert_eq!(register(&registry, 1, "another", NewBots::Pending).await.unwrap(), renamed);
     assert_eq!(open(&store, &gateway).await.directory().len(), (1, 2));
@@ -162,7 +162,7 @@ async fn every_limit_holds() {
     for seed in 1..=2 {
         assert!(register(&registry, seed, "bot", NewBots::Approved).await.unwrap().is_new);
     }
-    // A bot that has followers, or has published, is not evicted.
+    // A bot is not evicted if it has followers or has published.
     let other = FollowKey { bot: key(2), follower: key(10) };
     assert!(registry.subscribe(other, None).await.unwrap());
     registry.directory().wake_followers([key(1)].iter());

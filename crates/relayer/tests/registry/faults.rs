@@ -1,4 +1,4 @@
-//! Database errors: each says whether it is transient, and none contains the password.
+//! Database errors: each states whether it is transient, and no error contains the password.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -33,7 +33,7 @@ async fn fails(dsn: &str) -> RegistryError {
 
 #[tokio::test]
 async fn a_refused_login_names_the_reason() {
-    // Uses our own server, because other servers may accept any password.
+    // A dedicated server is used, because other servers may accept any password.
     let database = Database::alone();
     let wrong = database.dsn_with(|url| url.set_password(Some("wrong-hunter2-not-shown")).unwrap());
     let missing = database.dsn_with(|url| url.set_path("nowhere"));
@@ -52,7 +52,7 @@ async fn a_refused_login_names_the_reason() {
 
 #[tokio::test]
 async fn an_unreachable_server_is_transient() {
-    // A free port: it was just released.
+    // The port is free, because it was just released.
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let dsn = format!("postgres://relayer:{PASSWORD}@{free}/moltrade");
     let since = Instant::now();
@@ -93,7 +93,7 @@ async fn a_full_pool_is_transient() {
     let (store, _) = crate::stores::counted(&database.dsn, 2);
     store.prepare(OWNER).await.unwrap();
     write(&store, [bot_row(1, "one", 1)]).await;
-    // One connection listens, and the other waits for a lock.
+    // Of the two connections, one listens and one waits for a lock.
     let mut hand = somebody(&database).await;
     sql(&mut hand, "BEGIN; LOCK TABLE bots").await;
     let (mut each, keys) = (|_| {}, [RowKey::Bot(bot(1))]);

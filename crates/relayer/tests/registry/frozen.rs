@@ -1,4 +1,4 @@
-//! A server that hangs, or stops and restarts. Each test has its own server.
+//! A server that hangs, or that stops and restarts. Each test has a dedicated server.
 
 use std::future::Future;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Receiving the changes of other gateways in PostgreSQL.
+//! How a store receives other gateways' changes from PostgreSQL.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -15,7 +15,6 @@ use crate::stores::{
 /// The time limit for a notification, which takes milliseconds except on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
 
-/// The next change.
 async fn next_change(store: &Postgres) -> Changed {
     timeout(SOON, store.changed()).await.expect("a change soon").unwrap()
 }
@@ -88,7 +87,7 @@ async fn many_changes_are_reported_together() {
     write(&one, [bot_row(1, "one", 1)]).await;
     next_change(&two).await;
     write(&one, follows(0..100, b"a")).await;
-    // The changes may come in two parts.
+    // The changes may arrive in two parts.
     let mut rows = 0;
     while rows < 100 {
         let Changed::Rows(more) = next_change(&two).await else { panic!("100 are reported one by one") };
@@ -99,7 +98,7 @@ async fn many_changes_are_reported_together() {
     assert!(matches!(next_change(&two).await, Changed::Unknown), "101 that are new");
     write(&one, follows(0..101, b"b")).await;
     assert!(matches!(next_change(&two).await, Changed::Unknown), "101 that are other ones");
-    // Unchanged rows are not reported.
+    // Writes that change no row are not reported.
     write(&one, follows(0..101, b"b")).await;
     write(&one, [bot_row(2, "two", 1)]).await;
     assert_eq!(next_change(&two).await, Changed::Rows(vec![RowKey::Bot(bot(2))]));
@@ -113,7 +112,7 @@ async fn changes_after_prepare_are_reported() {
     write(&two, [bot_row(1, "one", 1)]).await;
     sleep(Duration::from_millis(100)).await;
     assert_eq!(next_change(&one).await, Changed::Rows(vec![RowKey::Bot(bot(1))]));
-    // A store that was not prepared does not know about earlier changes.
+    // A store that has not been prepared does not know earlier changes.
     let third = crate::stores::store(&database.dsn);
     assert_eq!(next_change(&third).await, Changed::Unknown);
     write(&two, [bot_row(2, "two", 1)]).await;
@@ -159,9 +158,9 @@ async fn after_a_restart_of_the_server_nothing_is_missed() {
     let down = one.changed().await.unwrap_err();
     assert!(down.is_transient() && text(&down).contains("refused"), "{}", text(&down));
     database.cluster().start();
-    // This write happens before the listener reconnects.
+    // This write precedes the listener's reconnect.
     write(&two, [bot_row(2, "two", 1)]).await;
-    // Preparing restarts the listener, but changes in between remain unknown.
+    // Preparing restarts the listener, but the changes in between remain unknown.
     one.prepare(OWNER).await.unwrap();
     assert_eq!(next_change(&one).await, Changed::Unknown);
     assert_eq!(loaded(&one).await.len(), 2);

@@ -1,4 +1,4 @@
-//! Gateways that write to PostgreSQL at once, and the cost of writes.
+//! Gateways that write to PostgreSQL concurrently, and the cost of writes.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::stores::{
 };
 
 /// While the owner changes, a writer with the old key waits and is then refused, because nobody
-/// could decrypt its secrets.
+/// could decrypt that writer's secrets.
 #[tokio::test]
 async fn nobody_writes_while_the_owner_changes() {
     let database = Database::fresh();
@@ -31,7 +31,6 @@ async fn nobody_writes_while_the_owner_changes() {
     assert_eq!(loaded_by(OTHER, &store).await, []);
 }
 
-/// The other way round: changing the owner waits for writers.
 #[tokio::test]
 async fn changing_the_owner_waits_for_writers() {
     let database = Database::fresh();
@@ -55,7 +54,7 @@ async fn changing_the_owner_waits_for_writers() {
     assert_eq!(seen, 1, "concurrent writes are resealed, too");
 }
 
-/// Commits the transaction of `hand` once another transaction waits for it.
+/// Commits the transaction of `hand` when another transaction waits for it.
 async fn commit_when_waited_for(database: &Database, hand: &mut PgConnection) {
     let mut watcher = somebody(database).await;
     let waits =
@@ -67,7 +66,7 @@ async fn commit_when_waited_for(database: &Database, hand: &mut PgConnection) {
     sql(hand, "COMMIT").await;
 }
 
-/// A concurrent follow must not keep the bot from being removed.
+/// A concurrent follow must not prevent the removal of the bot.
 #[tokio::test]
 async fn removing_a_bot_removes_a_concurrent_follow() {
     let database = Database::fresh();
@@ -154,6 +153,6 @@ async fn a_dropped_future_leaves_no_partial_change() {
         assert!(count == 0 || count == 2, "{count}");
     }
     write(&store, [bot_row(2, "two", 1)]).await;
-    // This write succeeds whether or not one of the other writes finished in time.
+    // The last write succeeds, whether or not any earlier write finished in time.
     assert!(loaded(&store).await.contains(&bot_row(2, "two", 1)));
 }

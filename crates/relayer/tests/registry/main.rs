@@ -1,4 +1,4 @@
-//! The registry's stores: common properties, and more tests for PostgreSQL.
+//! The registry's stores: common properties, and further tests for PostgreSQL.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 

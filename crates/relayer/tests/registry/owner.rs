@@ -124,7 +124,7 @@ async fn concurrent_writes_are_resealed_or_refused(store: &dyn Store) {
     let follows = (0..5_000).map(|n| follow_row(follow(1, n), b"ab", 2));
     write(store, [bot_row(1, "one", 1)].into_iter().chain(follows)).await;
     let mut reseal = |follow: &FollowRow| Ok(follow.secret.as_ref().map(turned));
-    // Rows at both ends of the table.
+    // The first row and the last row of the table.
     let changes = [0, 9_999].map(|number| Change::Put(follow_row(follow(1, number), b"cd", 2)));
     let (given, written) =
         tokio::join!(store.rekey(OWNER, OTHER, &mut reseal), store.write(OWNER, changes.to_vec()));

@@ -1,4 +1,4 @@
-//! A PostgreSQL server that accepts no writes, or only some: known followers are served, and the
+//! A PostgreSQL server that accepts no writes, or only some. Known followers are served, and the
 //! state is transient.
 
 use moltrade_relayer::fanout::registry::{Health, Mode, NewBots, RegistryError, Store};
@@ -20,12 +20,13 @@ fn shown(gateway: &Gateway) -> (i64, i64) {
     (gateway.metrics.registry_up.get(), gateway.metrics.registry_read_only.get())
 }
 
-/// Asserts that every kind of write is refused at once, with the right error.
+/// Asserts that every kind of write is refused at once with the right error.
 async fn refuses_writes(gateway: &Gateway) {
     let registry = &gateway.registry;
     for refused in [
         registry.register(bot(), name("another"), NewBots::Approved).await.unwrap_err(),
-        // Even a write that would change nothing is refused, because only the store could tell.
+        // Even a write without an effect is refused, because only the store could tell that it has
+        // none.
         registry.register(bot(), name("one"), NewBots::Approved).await.unwrap_err(),
         registry.subscribe(follow(11), None).await.unwrap_err(),
         registry.unsubscribe(follow(11)).await.unwrap_err(),
@@ -61,7 +62,8 @@ async fn a_database_that_becomes_read_only_is_noticed_by_a_write_and_recovers() 
     assert_eq!(shown(&gateway), (1, 0));
     for _ in 0..2 {
         set_read_only(&database, true).await;
-        // Repeats the write, because the connection may not see the setting at the first one.
+        // The write is repeated, because the first attempt may precede the new setting on this
+        // connection.
         let is_noticed = async || {
             gateway.registry.register(bot(), name("one"), NewBots::Approved).await.ok();
             is_read_only(&gateway)
@@ -76,7 +78,7 @@ async fn a_database_that_becomes_read_only_is_noticed_by_a_write_and_recovers() 
         gateway.registry.subscribe(follow(12), None).await.unwrap();
         gateway.registry.unsubscribe(follow(12)).await.unwrap();
     }
-    // Changes by other gateways are received again.
+    // The gateway receives changes by other gateways again.
     let other = Gateway::on(&database.dsn).await;
     other.registry.subscribe(follow(13), None).await.unwrap();
     until("it is told", || gateway.registry.directory().follow(&follow(13)).is_some()).await;
@@ -117,7 +119,7 @@ async fn a_read_only_database_without_tables_does_not_stop_the_start() {
     assert!(gateway.registry.register(bot(), name("one"), NewBots::Approved).await.unwrap().is_new);
 }
 
-/// operations.md promises this for an up-to-date schema.
+/// docs/operations.md promises this for an up-to-date schema.
 #[tokio::test]
 async fn tables_that_are_up_to_date_need_no_right_to_create() {
     let database = Database::fresh();
@@ -139,7 +141,7 @@ async fn tables_that_are_up_to_date_need_no_right_to_create() {
     sql(&mut hand, &format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
 }
 
-/// Several calls run at once: each waits for the write lock and then for the row lock.
+/// Several concurrent calls each wait for the write lock and then for the row lock.
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_behind_a_held_lock_end_in_time_and_change_nothing() {
     let database = Database::fresh();

@@ -47,7 +47,7 @@ async fn it_leaves_other_data_in_the_database_alone() {
     assert_eq!(id, 7);
 }
 
-/// The database has the schema of the first version.
+/// Starts from a database with the schema of the first version.
 #[tokio::test]
 async fn an_older_schema_becomes_the_present_one() {
     let database = Database::fresh();
@@ -77,7 +77,7 @@ async fn a_newer_schema_is_left_alone() {
         assert!(matches!(refused, RegistryError::Newer(9999)), "{refused:?}");
         assert!(text(&refused).contains("later version (migration 9999)") && !refused.is_transient());
     }
-    // A gateway that is refused does not block other gateways.
+    // A refused gateway does not block other gateways.
     sql(&mut hand, "DELETE FROM _sqlx_migrations WHERE version = 9999").await;
     store(&database.dsn).prepare(OWNER).await.unwrap();
     newer.prepare(OWNER).await.unwrap();

@@ -1,4 +1,4 @@
-//! The stores under test, and rows for them.
+//! The stores under test, and rows to put in them.
 
 use std::num::NonZeroUsize;
 
@@ -15,7 +15,7 @@ use wire::PublicKey;
 
 use crate::postgres::{Database, PASSWORD};
 
-/// A prepared store of one kind, owned by [`OWNER`].
+/// A prepared store of either kind, owned by [`OWNER`].
 #[derive(Debug)]
 pub struct TestStore {
     pub store: Box<dyn Store>,
@@ -57,7 +57,7 @@ pub fn store(dsn: &str) -> Postgres {
     counted(dsn, 5).0
 }
 
-/// A store with a number of connections, and the counter of its statements.
+/// A store with this number of connections, and the counter of its statements.
 pub fn counted(dsn: &str, connections: usize) -> (Postgres, Counter) {
     let (queries, connections) = (Counter::default(), NonZeroUsize::new(connections).unwrap());
     (Postgres::new(&Secret::new(dsn), connections, queries.clone()).unwrap(), queries)
@@ -70,7 +70,7 @@ pub async fn gateway(database: &Database) -> Postgres {
     store
 }
 
-/// A manual SQL connection, in the registry's schema.
+/// A manual SQL connection that uses the registry's schema.
 pub async fn somebody(database: &Database) -> PgConnection {
     let mut connection = PgConnection::connect(&database.dsn).await.unwrap();
     sql(&mut connection, "SET search_path = moltrade_relayer").await;
@@ -114,7 +114,7 @@ pub async fn loaded(store: &dyn Store) -> Vec<Row> {
     loaded_by(OWNER, store).await
 }
 
-/// All rows, loaded for this owner.
+/// All rows, loaded on behalf of this owner.
 pub async fn loaded_by(owner: PublicKey, store: &dyn Store) -> Vec<Row> {
     let mut rows = Vec::new();
     store.load(owner, &mut |row| rows.push(row)).await.unwrap();

@@ -1,5 +1,5 @@
-//! Two gateways on one PostgreSQL, one of which receives no notifications: its answers are still
-//! correct.
+//! Two gateways share one PostgreSQL, and one of them receives no notifications. The answers of
+//! this gateway are still correct.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::stores::{somebody, sql, store};
 
 const LIMITS: RegistryLimits = RegistryLimits { bots: 100, follows: 1_000 };
 
-/// A gateway's registry that follows the changes of other gateways.
+/// The registry of a gateway, which follows the changes of other gateways.
 pub struct Gateway {
     pub registry: Arc<Registry>,
     pub metrics: Arc<Metrics>,
@@ -73,8 +73,8 @@ pub async fn until(what: &str, is_so: impl Fn() -> bool) {
     relay_sim::wait::until(what, is_so).await;
 }
 
-/// Listening connections whose server processes are stopped: notifications wait, and no gateway
-/// notices.
+/// Listening connections whose server processes are stopped. Notifications wait, and no gateway
+/// notices the stop.
 struct StoppedListeners {
     hand: PgConnection,
     listeners: Vec<Pid>,
@@ -92,7 +92,7 @@ impl StoppedListeners {
         Self { hand, listeners }
     }
 
-    /// Ends the connections, so that the gateways reconnect.
+    /// Ends the stopped connections, so that the gateways reconnect.
     async fn end(mut self) {
         for pid in std::mem::take(&mut self.listeners) {
             sql(&mut self.hand, &format!("SELECT pg_terminate_backend({})", pid.as_raw_nonzero())).await;
@@ -127,7 +127,7 @@ async fn the_last_acknowledged_follow_wins() {
     let stopped = StoppedListeners::all(&database).await;
     assert!(here.registry.unsubscribe(follow(11)).await.unwrap(), "it was there");
     assert!(there.registry.subscribe(follow(11), None).await.unwrap(), "it is made again");
-    // The same works in the other direction.
+    // The other direction works, too.
     assert!(here.registry.subscribe(follow(13), None).await.unwrap());
     assert!(!there.registry.subscribe(follow(13), None).await.unwrap(), "it is there");
     assert!(here.registry.unsubscribe(follow(12)).await.unwrap());
@@ -183,7 +183,7 @@ async fn the_last_acknowledged_secret_wins() {
     }
 }
 
-/// No listener is stopped: a change may be reported before or after the next call.
+/// No listener is stopped, so a change may be reported before or after the next call.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follow_survives_hundreds_of_races() {
     let database = Database::fresh();
@@ -202,7 +202,8 @@ async fn a_follow_survives_hundreds_of_races() {
     for round in 0..200 {
         let ended = here.registry.unsubscribe(follow(11));
         let (ended, made) = tokio::join!(ended, there.registry.subscribe(follow(11), None));
-        // The follow existed before; the order of the two calls decides whether it still exists.
+        // The follow existed before. The order of the two calls decides whether it exists
+        // afterwards.
         let (ended, made) = (ended.unwrap(), made.unwrap());
         assert!(ended, "round {round}");
         assert_eq!(is_there().await, made, "round {round}");

@@ -1,4 +1,4 @@
-//! Added relays must have public addresses at every dial.
+//! Relays added over the API must have public addresses at every dial.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ async fn what_is_not_public_is_not_added() {
     assert_eq!(sim.stats().get(Count::Connections), 0);
 }
 
-/// A resolver that returns a public address this number of times, and then this machine's address.
+/// A resolver that returns a public address `public` times, and then this machine's address.
 fn turning(public: usize) -> (Resolver, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&asked);
@@ -66,7 +66,7 @@ async fn a_name_that_turns_private_between_check_and_dial_is_refused_at_every_di
     let reason = gateway.until_in(0, "refused").await;
     assert!(reason.contains("relay.example is at 127.0.0.1"), "{reason}");
     assert_eq!(sim.stats().get(Count::Connections), 0, "nobody knocked");
-    // The operator may trust the relay by naming it in the configuration.
+    // The operator can declare the relay trusted by naming it in the configuration.
     gateway.reload(|config| config.relay.bootstrap_relays = vec![relay]).await;
     gateway.until("it is connected", |_| sim.open_connections(0) == 1).await;
 }
@@ -85,7 +85,7 @@ async fn private_addresses_can_be_allowed() {
     pool.add(url(&sim.url_with_host(1, "relay.example"))).await.expect("allowed");
     gateway.until_in(0, "live").await;
     gateway.until_in(1, "live").await;
-    // Without the setting the relays are kept but not dialled.
+    // Without the setting, the gateway keeps the relays but does not dial them.
     gateway.restart(|config| config.relay.allow_private_addresses = false).await;
     for relay in [0, 1] {
         assert!(gateway.until_in(relay, "refused").await.contains("127.0.0.1"));

@@ -60,7 +60,7 @@ async fn a_relay_that_knows_us_and_does_not_serve_us_is_left_alone() {
 }
 
 /// One relay is silent until we authenticate, one answers as if it had no events, one sends no OK,
-/// and two reject the first answer temporarily.
+/// and two temporarily reject the first answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_challenge_is_answered_when_it_comes_and_what_came_before_proves_nothing() {
     let sim = Sim::builder().seed(33).relays(5).events(150).copies(1).stored(0.5).hold();
@@ -81,8 +81,8 @@ async fn a_challenge_is_answered_when_it_comes_and_what_came_before_proves_nothi
     assert_eq!(connections, [1; 5], "none was left for it");
 }
 
-/// Without `[relay] authenticate`, an empty answer of a relay that requires a key leaves a gap that
-/// shows the reason.
+/// A relay that requires a key gives an empty answer. Without `[relay] authenticate`, this answer
+/// leaves a gap that shows the reason.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_answer_of_a_relay_that_asks_who_we_are_proves_nothing() {
     let sim = Sim::builder().seed(34).relays(1).events(20).stored(1.0);

@@ -1,4 +1,5 @@
-//! Relays that fail at every step before the first event: each is retried, and its state shows why.
+//! Relays that fail at every step before the first event. Each is retried, and its state shows the
+//! reason.
 
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use relay_sim::{Fault, Sim};
 use crate::gateway::Gateway;
 use crate::only;
 
-/// One test covers all failures, because several wait for a time-out.
+/// A single test covers all failures, because several wait for a time-out.
 #[tokio::test(flavor = "multi_thread")]
 async fn black_holes_of_every_depth_are_left_and_tried_again() {
     let sim = Sim::builder().seed(120).scripted(9).deaf(only(0));
@@ -24,7 +25,8 @@ async fn black_holes_of_every_depth_are_left_and_tried_again() {
         relays[5] = sim.url_with_host(5, "nowhere.example").parse().expect("a URL");
         relays[6] = sim.url_with_host(6, "unanswered.example").parse().expect("a URL");
         relays[7] = tls.url(0).parse().expect("a URL");
-        // Nothing listens at this address: the port belongs to the TLS relays, at another address.
+        // Nothing listens at this address, because the TLS relays use this port at a different
+        // address.
         relays[8] = format!("ws://127.1.2.3:{}", tls.address().port()).parse().expect("a URL");
     })
     .await;
@@ -52,7 +54,7 @@ async fn black_holes_of_every_depth_are_left_and_tried_again() {
         };
         gateway.until("it is tried again", |gateway| tries(gateway) >= 2).await;
     }
-    // Ends the look-up threads: the pending one, and one of a retry that may have begun.
+    // Ends the look-up threads: the pending one, and that of a retry that may have begun.
     std::thread::spawn(move || {
         loop {
             never.wait();

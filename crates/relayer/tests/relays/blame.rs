@@ -45,7 +45,8 @@ async fn a_flood_is_read_slowly_and_harms_nobody() {
     let started = Instant::now();
     let gateway = Gateway::configured(&sim, |config| {
         config.relay.max_events_per_second = NonZeroU32::new(A_SECOND as u32);
-        // While the gateway does not read, pongs cannot arrive. That must not count as silence.
+        // While the gateway does not read, no pong can arrive. The silence must not count against
+        // the relay.
         config.relay.health_check_interval = Duration::from_millis(100);
     })
     .await;
@@ -53,8 +54,8 @@ async fn a_flood_is_read_slowly_and_harms_nobody() {
     let read = gateway.peer(0).stats.events.get();
     assert!(read < FLOOD as u64, "the other relay did not wait for the {read} events of the flood");
     gateway.until("nothing is lost", |gateway| gateway.peer(0).stats.events.get() >= FLOOD as u64).await;
-    // The minimum: a burst of one second and one full read are free, and the rest comes at the
-    // allowed rate.
+    // The minimum time: a burst of one second and one full read are free, and all other events come
+    // at the allowed rate.
     let least = (FLOOD - 2 * A_SECOND) as f64 / A_SECOND as f64;
     assert!(started.elapsed().as_secs_f64() >= least, "{:?}", started.elapsed());
     gateway.until_logged(flood.iter().map(wire::VerifiedEvent::id)).await;
@@ -77,6 +78,6 @@ async fn a_relay_that_never_sends_what_others_deliver_is_reported_as_silent() {
     assert_eq!(silent(&gateway)[..3], [false; 3]);
     assert_eq!(gateway.peer(3).state().label(), "live", "it is no reason to leave it");
     gateway.until_logged(sim.ids()).await;
-    // Now no relay delivers, so none counts as silent.
+    // Now no relay delivers events, so no relay counts as silent.
     gateway.until("it is reported no more", |gateway| silent(gateway) == [false; 4]).await;
 }

@@ -38,7 +38,7 @@ async fn a_private_authority_is_trusted_for_what_it_signed_and_bad_certificates_
     let failures = &gateway.metrics.relay.relay_dial_failures;
     assert!(failures[DialFailure::Certificate].get() >= 3);
     assert_eq!(failures.total(), failures[DialFailure::Certificate].get(), "nothing else failed");
-    // Without the file, the authority is not trusted.
+    // Without the file, the gateway does not trust the authority.
     gateway.restart(|config| config.relay.extra_ca_file = None).await;
     let reason = gateway.until_in(0, "backing_off").await;
     assert!(reason.contains("UnknownIssuer"), "{reason}");

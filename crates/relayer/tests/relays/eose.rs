@@ -1,4 +1,5 @@
-//! EOSE that comes late or never: the events are accepted, but nothing is proven without EOSE.
+//! EOSE that comes late or never: the gateway accepts the events, but without EOSE nothing is
+//! proven.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Endless floods of valid frames: they do not starve other tasks of the thread, and the throttle
-//! limits them.
+//! Endless floods of valid frames. A flood does not starve other tasks on the thread, and the
+//! throttle limits its rate.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use wire::VerifiedEvent;
 use crate::gateway::Gateway;
 use crate::only;
 
-/// The maximum number of frames that a connection handles before it yields: Tokio's budget is 128
-/// reads.
+/// The maximum number of frames that a connection handles before it yields, because Tokio's budget
+/// is 128 reads.
 const FRAMES_A_TURN_MAX: u64 = 128 * FRAMES_A_READ_MAX as u64;
 
-/// All connections run on one thread, which they share with the relays and with a task that checks
-/// how many frames were handled since it last ran.
+/// All connections share one thread with the relays and with a task that counts the frames handled
+/// between two of its runs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_flood_of_any_kind_lets_others_have_their_turn() {
     for flood in Flood::SORTS.into_iter().chain([Flood::Mixed]) {
@@ -51,14 +51,14 @@ async fn a_flood_of_any_kind_lets_others_have_their_turn() {
         stop.store(true, Ordering::Relaxed);
         looking.await.expect("it looks");
         let most = most.load(Ordering::Relaxed);
-        // Both connections may run in between.
+        // Both connections may run before the checking task runs again.
         let bound = 2 * FRAMES_A_TURN_MAX;
         assert!(most <= bound, "{flood:?}: {most} frames between two turns of another task");
         assert_eq!(gateway.peer(0).offences.quarantines(), 0, "{flood:?}: each frame is lawful");
     }
 }
 
-/// The rate limit also counts frames that carry no event.
+/// The rate limit also counts frames without an event.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_any_kind_is_read_slowly() {
     const A_SECOND: u32 = 2_000;
@@ -72,8 +72,8 @@ async fn a_flood_of_any_kind_is_read_slowly() {
         .await;
         let handled = |gateway: &Gateway| gateway.metrics.relay.relay_frames_handled.get();
         gateway.until("it is read", |gateway| handled(gateway) > 3 * u64::from(A_SECOND)).await;
-        // The minimum: a burst of one second and one full read are free, and the rest comes at the
-        // allowed rate.
+        // The minimum time: a burst of one second and one full read are free, and all other frames
+        // come at the allowed rate.
         let least = (2 * A_SECOND - FRAMES_A_READ_MAX) / A_SECOND;
         assert!(started.elapsed().as_secs() >= u64::from(least), "{flood:?}: {:?}", started.elapsed());
     }

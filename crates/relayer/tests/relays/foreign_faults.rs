@@ -1,6 +1,6 @@
 //! Faults that are not the relay's: malformed or oversized events signed by their authors, and
-//! messages outside of Nostr. They do not count as offences, and do not block the events stored
-//! after them.
+//! messages outside of Nostr. These faults do not count as offences, and do not block the events
+//! stored after them.
 
 use std::num::NonZeroU32;
 
@@ -25,7 +25,7 @@ fn small(number: u64) -> VerifiedEvent {
     Signer::from_seed(number).sign(BASE + number, 1, &[] as &[Vec<String>], "small")
 }
 
-/// Asserts that everything came over one connection, and that the stored events are proven.
+/// Asserts that all events came over one connection, and that the stored events are proven.
 async fn assert_unharmed(gateway: &Gateway, relays: usize) {
     for relay in 0..relays {
         let is_proven = |gateway: &Gateway| {
@@ -62,7 +62,7 @@ async fn events_that_are_signed_and_malformed_are_no_offence() {
 }
 
 /// A relay's cap also counts events that we refuse, so an answer full of refused events does not
-/// prove that there are no more. The refused events are dated from `BASE + 20` on.
+/// prove that the relay has no others. The refused events are dated from `BASE + 20` on.
 async fn assert_hides_nothing(cap: usize, stretch: impl Iterator<Item = Bytes>) {
     let sim = Sim::builder().seed(71).scripted(1).cap(cap).start().await.expect("starts");
     let events: Vec<_> = (0..40).map(small).collect();
@@ -115,7 +115,7 @@ async fn an_event_beyond_the_frame_limit_is_skipped_and_the_rest_is_proven() {
         let gateway = Gateway::configured(&sim, strict).await;
         gateway.until_logged(stored.iter().map(VerifiedEvent::id)).await;
         gateway.until_in(0, "live").await;
-        // The same happens with a live event.
+        // A live event is treated the same way.
         sim.publish([0], large(100));
         let live = small(101);
         sim.publish([0], live.json().clone());
@@ -151,14 +151,14 @@ async fn what_a_lenient_relay_sends_is_taken_or_passed_over() {
     {
         sim.send_text(0, word);
     }
-    // Frames with more than three elements and superfluous white space.
+    // Builds frames with more than three elements and superfluous white space.
     let extended = |event: &VerifiedEvent, rest: &str| {
         format!(r#"["EVENT","r",{}{rest}]"#, String::from_utf8_lossy(event.json()))
     };
     let events: Vec<_> = (0..3).map(small).collect();
     sim.send_text(0, &extended(&events[0], r#",{"relay":"tells more"}"#));
     sim.send_text(0, &extended(&events[1], " , null , 7 "));
-    // An event signed over bytes that are not UTF-8, which some relays accept.
+    // The author signed bytes that are not UTF-8. Some relays accept such an event.
     let mut broken = extended(&small(9), "").into_bytes();
     let place = broken.windows(5).position(|bytes| bytes == b"small").expect("the content");
     broken[place] = 0xff;
@@ -174,7 +174,7 @@ async fn what_a_lenient_relay_sends_is_taken_or_passed_over() {
     assert_unharmed(&gateway, 1).await;
 }
 
-/// After a useful connection, the next wait is at most a second.
+/// A connection that was useful is usually followed by a wait of at most a second.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_breaks_the_protocol_each_time_is_left_longer_though_it_is_useful() {
     let sim = Sim::builder().seed(76).scripted(1).start().await.expect("starts");

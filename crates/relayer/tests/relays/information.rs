@@ -1,4 +1,5 @@
-//! NIP-11 documents, which are fetched once a day and trusted only in part, and our User-Agent.
+//! NIP-11 documents, which the gateway fetches once a day and trusts only in part, and our
+//! User-Agent.
 
 use std::path::Path;
 
@@ -33,7 +34,7 @@ async fn a_relay_is_asked_what_it_is_once_a_day() {
     assert_eq!(asked(), [1, 1], "that it says nothing is kept, too");
 }
 
-/// The relay that hangs costs one time-out.
+/// The relay that hangs delays the gateway by one time-out.
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_documents_do_no_harm() {
     let bad = [Information::Garbage, Information::Endless, Information::NotFound, Information::Hanging];
@@ -58,7 +59,7 @@ async fn bad_documents_do_no_harm() {
     assert_eq!(gateway.pool.peers().len(), 4);
 }
 
-/// The relay's silence costs one answer time-out, once.
+/// The relay's silence costs one answer time-out, and only once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_tells_of_nip_77_and_is_silent_is_asked_to_reconcile_once() {
     let sim = Sim::builder().seed(53).relays(1).events(20).copies(1).stored(1.0);
@@ -76,7 +77,7 @@ async fn a_relay_that_tells_of_nip_77_and_is_silent_is_asked_to_reconcile_once()
     gateway.until_logged(sim.ids()).await;
 }
 
-/// The last request to the first relay is for NIP-11; the second relay gets no such request.
+/// The last request to the first relay is for NIP-11. The second relay gets no NIP-11 request.
 #[tokio::test(flavor = "multi_thread")]
 async fn relays_see_who_we_are() {
     let sim = Sim::builder().seed(52).scripted(2).refusals(only(1), Refusal::always("blocked: go away"));

@@ -33,7 +33,7 @@ async fn one_or_two_subscriptions_are_enough() {
     assert_eq!([0, 1].map(|relay| sim.stats().of(relay, Count::RequestsRefused)), [0, 0]);
 }
 
-/// Only a refusal shows that the relay allows just one subscription.
+/// The relay's limit of one subscription shows only when it refuses a second.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_subscription_that_nobody_stated_is_found_out() {
     let sim = Sim::builder().seed(43).relays(1).events(400).copies(1).stored(0.5).hold().cap(30);
@@ -64,8 +64,8 @@ async fn many_kinds_are_split_over_as_many_filters_as_a_relay_takes() {
     assert_eq!(sim.stats().get(Count::RequestsRefused), 0);
 }
 
-/// The relay states ten filters and accepts one. The gateway finds this out before it simplifies
-/// anything else.
+/// The relay states ten filters and accepts one. The gateway learns the real limit before it
+/// simplifies any other part of the request.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_takes_fewer_filters_than_it_says_gets_one() {
     let sim = Sim::builder().seed(42).relays(1).events(100).copies(1).stored(0.5).hold();
@@ -74,7 +74,7 @@ async fn a_relay_that_takes_fewer_filters_than_it_says_gets_one() {
     let sim = sim.start().await.expect("starts");
     let gateway = Gateway::configured(&sim, many_kinds).await;
     gateway.until_in(0, "live").await;
-    // The next connection, which begins with the live subscription, uses the learned limit.
+    // The next connection begins with the live subscription, which uses the learned limit.
     sim.drop_connections(0);
     gateway.until("it is back", |gateway| gateway.peer(0).stats.connections.get() == 2).await;
     sim.go();

@@ -1,6 +1,7 @@
-//! How the gateway adapts to relays and their offences, and how its relays change while it runs.
+//! How the gateway adapts to relays and to their offences, and how relays are changed while it
+//! runs.
 //!
-//! Each test simulates a relay that requires the behaviour.
+//! Each test simulates a relay that requires the tested behaviour.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 

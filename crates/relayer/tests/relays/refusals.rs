@@ -21,12 +21,12 @@ async fn a_relay_that_limits_our_rate_sees_it_fall_and_loses_us_nothing() {
     gateway.assert_holds_exactly(&sim.events());
     for relay in [0, 1] {
         let refused = sim.stats().of(relay, Count::RateLimited);
-        // The second request comes too early; milliseconds decide whether there is a third refusal.
+        // The second request comes too early. A third refusal depends on milliseconds.
         assert!((1..=3).contains(&refused), "relay {relay} refused {refused}");
         assert!(gateway.peer(relay).stats.rate_limited.get() >= 1, "relay {relay}");
         let times = &sim.request_times(relay)[1..];
         let (first, last) = (times[0], times[times.len() - 1]);
-        // Rounded, because the transit times of two requests differ.
+        // The value is rounded, because the transit times of two requests differ.
         let secs = (last - first + 500) / 1000;
         assert!(times.len() >= 3 && secs >= times.len() as u64 - 1, "relay {relay}: {times:?}");
     }
@@ -64,7 +64,7 @@ async fn a_relay_that_could_not_this_time_is_tried_again() {
     gateway.assert_holds_exactly(&sim.events());
 }
 
-/// The relay refuses `"limit":0`, 1 and `"since"` once each, and accepts the request without kinds.
+/// The relay refuses `"limit":0`, 1 and `"since"` once each, and accepts a request without kinds.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_relay_calls_invalid_is_made_simpler_until_it_takes_it() {
     let sim = Sim::builder().seed(23).relays(2).scripted(1).kinds([1, 7]).events(80).copies(1).stored(0.5);
@@ -99,7 +99,8 @@ async fn what_a_relay_calls_invalid_is_made_simpler_until_it_takes_it() {
     }
 }
 
-/// The gateway requests a window with smaller limits as long as the relay calls the limit invalid.
+/// As long as the relay calls the limit invalid, the gateway requests the window with smaller
+/// limits.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limit_that_a_relay_does_not_take_is_lowered() {
     let sim = Sim::builder().seed(24).relays(1).events(150).stored(1.0);
@@ -146,7 +147,7 @@ async fn a_relay_that_does_not_take_limit_zero_is_asked_in_another_way_whatever_
     }
 }
 
-/// A live subscription that the relay closes at any point is reopened, and nothing is lost.
+/// A live subscription that the relay closes at any point is reopened, and no event is lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscription_that_a_relay_ends_is_asked_for_again_wherever_it_ends() {
     use EndingPlace::{AtFirstEvent, BeforeEose, BehindEose, InsteadOfEose};

@@ -38,11 +38,11 @@ async fn connections_of_relays_that_stay_are_kept_and_asked_for_the_new_kinds() 
     let is_renewed = |relay| sim.requests(relay).iter().any(|request| request == live);
     gateway.until("all are asked for the new kind", |_| (1..4).all(is_renewed)).await;
     let after = sim.publish_many(&[0, 1, 2, 3], 4, &[1_700_000_100; 40]);
-    // The stored events of the new kind are requested, too.
+    // The gateway also requests the stored events of the new kind.
     gateway.until_logged([of(&before, 7), of(&after, 7)].concat()).await;
     let connections = [0, 1, 2, 3].map(|relay| sim.stats().of(relay, Count::Connections));
     assert_eq!(connections, [1; 4], "nobody was connected to anew");
-    // A relay sends an event that the gateway no longer requests.
+    // A relay sends an event of a kind that the gateway no longer requests.
     let old = after.iter().find(|event| event.kind() == 1).expect("one of many");
     sim.send_text(1, &format!(r#"["EVENT","r",{}]"#, String::from_utf8_lossy(old.json())));
     gateway.until("it is refused", |gateway| gateway.refused(DropReason::KindNotAllowed) == 1).await;
@@ -50,8 +50,9 @@ async fn connections_of_relays_that_stay_are_kept_and_asked_for_the_new_kinds() 
     assert_eq!(logged.len(), of(&before, 1).len() + of(&before, 7).len() + of(&after, 7).len());
 }
 
-/// The open backfill request is closed, so that a relay that allows few subscriptions accepts the
-/// next request, and a late answer is not taken for the answer to that request.
+/// The gateway closes the open backfill request. So a relay that allows few subscriptions accepts
+/// the next request, and a late answer to the old request does not count as an answer to the new
+/// one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repair_that_is_broken_off_leaves_no_subscription_behind() {
     let sim = Sim::builder().seed(101).relays(1).kinds([1, 7]).events(600).stored(1.0).cap(40);
@@ -65,8 +66,8 @@ async fn a_repair_that_is_broken_off_leaves_no_subscription_behind() {
     let (mut broken_off, mut before) = (0, 0);
     for kind in [7, 1].into_iter().cycle().take(40) {
         gateway.until("the past is asked for", |_| past_requests().len() > before).await;
-        // The stall may begin at any time: before the relay reads a request, within its answer, or,
-        // if this task had to wait for a CPU, after the last answer.
+        // The stall may begin before the relay reads a request, within its answer or, if this task
+        // had to wait for a CPU, after its last answer.
         sim.behave(0, Behaviour::Stalled);
         broken_off += usize::from(gateway.peer(0).repair().is_some());
         let requests = asked(&gateway);
@@ -84,7 +85,7 @@ async fn a_repair_that_is_broken_off_leaves_no_subscription_behind() {
     gateway.assert_holds_exactly(&sim.events());
     assert_eq!(sim.stats().of(0, Count::RequestsRefused), 0);
     assert_eq!(gateway.peer(0).stats.connections.get(), 1);
-    // No two backfill requests have the same id.
+    // All backfill requests have different ids.
     let past = past_requests();
     let different: HashSet<&String> = past.iter().collect();
     assert_eq!(different.len(), past.len(), "{past:?}");

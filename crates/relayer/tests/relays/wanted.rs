@@ -1,4 +1,4 @@
-//! Relays that are added and removed while the gateway runs.
+//! Relays that are added or removed while the gateway runs.
 
 use moltrade_relayer::config::RelayUrl;
 use moltrade_relayer::relay::{Added, PoolError, Removed};
@@ -14,7 +14,7 @@ fn wanted(gateway: &Gateway) -> Vec<RelayUrl> {
     gateway.pool.peers().iter().map(|peer| peer.url.clone()).collect()
 }
 
-/// A gateway with the first two of three relays, at private addresses.
+/// A gateway with two of the three relays, which have private addresses.
 async fn on_two(sim: &Sim) -> Gateway {
     Gateway::configured(sim, |config| {
         config.relay.bootstrap_relays.truncate(2);
@@ -48,7 +48,7 @@ async fn adding_and_removing_touches_no_other_relay_and_outlasts_a_restart() {
     gateway.until_in(1, "live").await;
     assert_eq!(connections(), [2, 1, 2]);
     let pool = &gateway.pool;
-    // A removed relay can be added again, and an added one removed.
+    // A removed relay can be added again, and an added relay can be removed.
     assert_eq!(pool.add(url(&sim, 1)).await.expect("added"), Added::New);
     assert_eq!(pool.remove(&url(&sim, 2)).await.expect("removed"), Removed::Gone);
     gateway.restart(|_| {}).await;

@@ -1,4 +1,4 @@
-//! Relays that cap their answers in different ways: everything arrives, with only a few more
+//! Relays that cap their answers in different ways: every event arrives, with only a few more
 //! requests than necessary.
 
 use relay_sim::{Cap, Count, Information, Order, Sim, Who};
@@ -6,7 +6,7 @@ use relay_sim::{Cap, Count, Information, Order, Sim, Who};
 use crate::gateway::Gateway;
 use crate::proof::{an_hour_back, now, past_requests, until_complete};
 
-/// A relay's behaviour, and the maximum number of requests, as a multiple of the minimum for its
+/// A relay's behaviour. The maximum number of requests is a multiple of the minimum for the relay's
 /// cap.
 struct Behaviour {
     name: &'static str,
@@ -16,10 +16,11 @@ struct Behaviour {
 }
 
 /// If the newest events come first, a truncated answer proves its span. Each request repeats one
-/// second, and an unknown cap costs a request.
+/// second, and an unknown cap costs one request.
 const ABOUT_AS_MANY: f64 = 1.5;
-/// If a truncated answer proves nothing, windows are halved until they fit. That takes two requests
-/// for each final window, which is three quarters full on average; refused windows are tried twice.
+/// If a truncated answer proves nothing, the gateway halves windows until their events fit. Each
+/// final window then costs two requests and is three quarters full on average. Refused windows are
+/// requested twice.
 const HALVES: f64 = 5.0;
 
 const EVENTS_EACH: usize = 1_000;
@@ -36,7 +37,7 @@ fn behaviours() -> Vec<Behaviour> {
         behaviour("says more than is true", Cap::clamping(CAP), Information::claiming_max_limit(5_000), 2.0),
         behaviour("says less than is true", Cap::clamping(CAP), Information::claiming_max_limit(45), 2.0),
         behaviour("refuses larger limits and says so", Cap::refusing(CAP), Information::True, ABOUT_AS_MANY),
-        // The last limit is 31: halving 500 repeatedly first falls below 50 there.
+        // The last limit is 31, the first value below 50 if 500 is halved repeatedly.
         behaviour("refuses larger limits in secret", Cap::refusing(CAP), unstated(), 2.5),
         behaviour("oldest first", Cap::clamping(CAP).order(Order::OldestFirst), Information::True, HALVES),
         behaviour("no order", Cap::clamping(CAP).order(Order::Unordered), unstated(), HALVES),
@@ -70,7 +71,7 @@ async fn invariant_6_whatever_its_cap_everything_of_a_relay_arrives_and_is_prove
     assert_eq!(sim.stats().get(Count::Upgrades), all.len() as u64, "each on one connection");
 }
 
-/// A relay that refuses large requests gets smaller ones as long as those bring events.
+/// A relay that refuses large requests gets smaller requests as long as those return events.
 #[tokio::test(flavor = "multi_thread")]
 async fn however_often_a_relay_refuses_what_is_too_much_it_is_asked_in_pieces() {
     let sim = Sim::builder().seed(62).relays(1).events(1_300).copies(1).stored(1.0);
@@ -81,8 +82,8 @@ async fn however_often_a_relay_refuses_what_is_too_much_it_is_asked_in_pieces() 
     assert!(sim.stats().get(Count::RequestsRefused) > 64, "it never refused often, so nothing was shown");
 }
 
-/// A cap below 20 events cannot be distinguished from a small answer, unless the relay says that it
-/// has more (NIP-67).
+/// A cap below 20 events looks like a small answer, unless the relay states that it has more
+/// (NIP-67).
 #[tokio::test(flavor = "multi_thread")]
 async fn invariant_6_a_relay_that_says_that_there_is_more_is_asked_for_it() {
     let sim = Sim::builder()

@@ -1,4 +1,4 @@
-//! Correcting a wrong clock at any time never causes a missing event to count as proven.
+//! No correction of a wrong clock, at any time, makes a missing event count as proven.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ async fn lose(gateway: &Gateway, sim: &Sim) {
     gateway.until("it is lost", |gateway| !gateway.peer(0).state().is_connected()).await;
 }
 
-/// The gateway starts with a wrong clock, which is corrected; the relay gets an event in each
+/// The gateway starts with a wrong clock, which is corrected later. The relay gets an event in each
 /// phase.
 async fn wrong_by(seconds: i64, when: When) {
     println!("wrong by {seconds} s, set right when {when:?}");

@@ -1,5 +1,5 @@
-//! Connections that break again and again: no event is missing or duplicated, and everything is
-//! proven in the end.
+//! Connections that break repeatedly: no event is missing or duplicated, and in the end all spans
+//! are proven.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ const RELAYS: usize = 30;
 const EVENTS: usize = 4_000;
 /// The maximum age of events that arrive while a relay is disconnected, in seconds.
 const LATE_SECS: u64 = 5;
-/// How long a busy machine may keep the gateway from noticing that a relay closed a connection. The
-/// overlap covers this and `LATE_SECS`.
+/// The time that a busy machine may take to tell the gateway that a relay has closed a connection.
+/// The overlap covers this time and `LATE_SECS`.
 const NOTICED_SECS: u64 = 15;
 
 #[tokio::test(flavor = "multi_thread")]

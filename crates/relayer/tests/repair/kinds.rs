@@ -1,4 +1,4 @@
-//! Changed kinds after a restart: the proven spans of the old kinds are kept, and the new kinds are
+//! The kinds change at a restart: proven spans of the old kinds are kept, and the new kinds are
 //! requested.
 
 use moltrade_relayer::config::Config;
@@ -30,7 +30,7 @@ async fn invariant_6_other_kinds_are_proven_as_far_as_the_old_ones_tell() {
     gateway.until_logged(of_kinds(&sim, &[1, 7])).await;
     let known = gateway.peer(0).coverage().expect("known");
 
-    // Fewer kinds: they remain proven.
+    // Fewer kinds: the remaining kinds stay proven.
     let asked = windows(&sim, 0).len();
     let restarted = now();
     gateway.restart(kinds([7])).await;
@@ -41,7 +41,7 @@ async fn invariant_6_other_kinds_are_proven_as_far_as_the_old_ones_tell() {
     let since = windows(&sim, 0)[asked..].iter().map(|(since, _)| *since).min().expect("asked");
     assert!(since > Some(known.from()), "it begins anew, from {since:?}");
 
-    // More kinds: the new ones are requested as at first contact, with the whole backfill.
+    // More kinds: the new kinds are requested as at first contact, with the whole backfill.
     let restarted = now();
     gateway.restart(kinds([6, 7])).await;
     gateway.until_logged(of_kinds(&sim, &[6])).await;

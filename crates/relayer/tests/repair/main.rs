@@ -1,4 +1,4 @@
-//! Missed events are backfilled, and every claim is true: invariant 6, through real sockets.
+//! Missed events are backfilled, and every claim is true: invariant 6, over real sockets.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 

@@ -1,5 +1,5 @@
-//! Invariant 9, through real sockets and with all shards: events of one author and second keep
-//! their order, live and stored.
+//! Invariant 9, over real sockets and with all shards: live and stored events of one author and
+//! second keep their order.
 
 use std::collections::HashMap;
 
@@ -14,11 +14,11 @@ const RELAYS: usize = 3;
 const AUTHORS: u64 = 4;
 const EVENTS_OF_A_SECOND: usize = 8;
 const SECONDS: u64 = 6;
-/// Cuts answers in the middle of a second.
+/// A cap that cuts answers in the middle of a second.
 const CAP: usize = 75;
 
-/// Events of several seconds in the order of publication. Within a second their ids descend: relays
-/// sort equal dates by ascending id, so their answers reverse this order.
+/// Events of several seconds in the order of publication. Within a second the ids descend. Relays
+/// sort equal dates by ascending id, so their answers reverse the order of publication.
 fn published(first: u64) -> Vec<VerifiedEvent> {
     let mut events = Vec::new();
     for second in first..first + SECONDS {
@@ -34,7 +34,7 @@ fn published(first: u64) -> Vec<VerifiedEvent> {
     events
 }
 
-/// The events of each author and second, in order.
+/// The events, grouped by author and second, in order.
 fn by_author_and_second(events: &[VerifiedEvent]) -> HashMap<(PublicKey, u64), Vec<EventId>> {
     let mut sorted: HashMap<_, Vec<EventId>> = HashMap::new();
     for event in events {

@@ -1,4 +1,4 @@
-//! Compares the coverage of a relay with its events and with the log.
+//! Compares a relay's coverage with the relay's events and with the log.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use wire::ClaimedId;
 
 use crate::gateway::Gateway;
 
-/// The clock, in Unix seconds.
+/// The current time in Unix seconds.
 pub fn now() -> u64 {
     moltrade_relayer::clock::unix_secs()
 }
 
-/// Sets the first backfill to an hour, further back than the simulated events.
+/// Sets the first backfill to an hour, which reaches further back than the simulated events.
 pub fn an_hour_back(config: &mut Config) {
     config.relay.backfill = Some(Duration::from_secs(3_600));
 }
 
-/// The proven spans: from the beginning to the end without the gaps.
+/// The proven spans, from the beginning of the coverage to the end, without the gaps.
 pub fn claims(coverage: &Coverage) -> Vec<(u64, u64)> {
     let (mut spans, mut since) = (Vec::new(), coverage.from());
     for gap in coverage.gaps() {
@@ -35,7 +35,7 @@ pub fn claims(coverage: &Coverage) -> Vec<(u64, u64)> {
     spans
 }
 
-/// Asserts that the log has every event of the relay in the proven spans.
+/// Asserts that the log has every event that the relay has in the proven spans.
 #[track_caller]
 pub fn assert_true(coverage: &Coverage, sim: &Sim, relay: usize, log: &EventLog) {
     for (since, until) in claims(coverage) {
@@ -60,7 +60,7 @@ pub fn is_complete(gateway: &Gateway, relay: usize) -> bool {
     coverage.is_some_and(|coverage| coverage.gaps().is_empty() && coverage.proven_until().is_some())
 }
 
-/// Waits until these relays have no gaps and are proven at least up to this second.
+/// Waits until these relays have no gaps and are proven at least up to `second`.
 pub async fn until_complete(gateway: &Gateway, relays: &[usize], second: u64) {
     let is_complete = |relay: &usize| {
         let coverage = gateway.peer(*relay).coverage();
@@ -69,7 +69,7 @@ pub async fn until_complete(gateway: &Gateway, relays: &[usize], second: u64) {
     gateway.until("all is proven", |_| relays.iter().all(is_complete)).await;
 }
 
-/// The number of backfill requests on one connection: all but the live subscription.
+/// The number of backfill requests on one connection, which are all but the live subscription.
 pub fn past_requests(sim: &Sim, relay: usize) -> u64 {
     sim.stats().of(relay, Count::Requests) - 1
 }

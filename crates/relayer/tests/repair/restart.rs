@@ -1,4 +1,4 @@
-//! A gateway that is stopped during a backfill resumes it.
+//! A gateway that is stopped during a backfill resumes the backfill.
 
 use relay_sim::{Cap, Sim, Who};
 
@@ -18,7 +18,7 @@ async fn invariant_6_a_restart_in_the_middle_of_a_repair_goes_on_where_it_was() 
     })
     .await;
     // The backfill starts with the newest events: the last ten minutes of the half hour are proven,
-    // and the rest is not.
+    // and the earlier ones are not.
     let is_begun = |gateway: &Gateway| {
         let coverage = gateway.peer(0).coverage();
         coverage.is_some_and(|coverage| claims(&coverage).iter().any(|(since, _)| *since < now() - 600))

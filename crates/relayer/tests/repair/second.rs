@@ -10,13 +10,13 @@ const BURST: usize = 2_000;
 const CAP: usize = 500;
 const SECS_AGO: u64 = 900;
 
-/// A relay with 1,000 events in half an hour, and 2,000 in one second.
+/// A relay with 1,000 events in half an hour, and 2,000 further events in one second.
 fn with_a_full_second(base: u64) -> SimBuilder {
     let sim = Sim::builder().seed(63).relays(1).events(1_000).copies(1).stored(1.0).base(base);
     sim.caps(Who::All, Cap::clamping(CAP)).burst_second(0, SECS_AGO, BURST)
 }
 
-/// Waits until everything has been requested, and returns the remaining gaps.
+/// Waits until all spans have been requested, and returns the remaining gaps.
 async fn gaps(gateway: &Gateway) -> Vec<Gap> {
     gateway.until("it is live", |gateway| gateway.peer(0).state().label() == "live").await;
     let is_decided = |gap: &Gap| !matches!(gap.reason, GapReason::NotAsked | GapReason::MayBeLate);
@@ -52,8 +52,7 @@ async fn with_nip_77_a_second_beyond_the_cap_is_repaired() {
     assert!(sim.stats().get(Count::NegOpens) > 0);
 }
 
-/// Whatever reason a relay gives for refusing NIP-77, at once or midway, the window is requested by
-/// REQ.
+/// If a relay refuses NIP-77 for any reason, at once or midway, the window is requested by REQ.
 #[tokio::test(flavor = "multi_thread")]
 async fn where_nip_77_fails_the_relay_is_asked_in_pages() {
     let refused = |reason: &str| Negentropy::Refused(reason.to_owned());

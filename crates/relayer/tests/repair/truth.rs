@@ -11,7 +11,7 @@ use relay_sim::{Cap, Count, RateLimit, Sim, Who};
 use crate::gateway::Gateway;
 use crate::proof::{an_hour_back, assert_claims_are_true, assert_true, claims, is_complete, past_requests};
 
-/// Two relays with 800 events each and a cap of 50; the second also limits the rate of requests.
+/// Two relays, each with 800 events and a cap of 50. The second also limits the rate of requests.
 #[tokio::test(flavor = "multi_thread")]
 async fn invariant_6_at_every_moment_of_a_repair_what_is_claimed_is_in_the_log() {
     let slowly = RateLimit::new(12, Duration::from_secs(1));
@@ -47,8 +47,8 @@ async fn invariant_6_at_every_moment_of_a_repair_what_is_claimed_is_in_the_log()
     println!("{} requests, and {}", past_requests(&sim, 0), past_requests(&sim, 1));
 }
 
-/// Nothing is proven before it is committed: while the log waits for disk space, answers prove
-/// nothing.
+/// While the log waits for disk space, answers prove nothing, because their events are not
+/// committed.
 #[tokio::test(flavor = "multi_thread")]
 async fn invariant_6_what_is_read_and_not_committed_is_not_claimed() {
     let sim = Sim::builder().seed(66).relays(1).events(400).copies(1).stored(1.0);

@@ -30,12 +30,12 @@ async fn invariant_6_pongs_move_the_watermark_and_a_reconnect_asks_from_there() 
     })
     .await;
     until_complete(&gateway, &[0], now()).await;
-    // Without events and requests, the watermark still advances.
+    // The watermark also advances without events and requests.
     let asked = windows(&sim, 0).len();
     until_complete(&gateway, &[0], now() + 2).await;
     assert_eq!(windows(&sim, 0).len(), asked);
 
-    // While the relay is disconnected, it receives an event that is dated now, and a late one.
+    // While the relay is disconnected, it receives two events: one dated now, and a late one.
     let before = proven_until(&gateway);
     sim.behave(0, Behaviour::Refusing);
     sim.drop_connections(0);
@@ -55,7 +55,8 @@ async fn invariant_6_pongs_move_the_watermark_and_a_reconnect_asks_from_there() 
     assert!((before + 1 - overlap..=after + 1 - overlap).contains(&since), "{since} after {before}");
 }
 
-/// A relay that reconnects within its last proven second was disconnected for part of that second.
+/// The relay reconnects within its last proven second, and was disconnected for a part of that
+/// second.
 #[tokio::test(flavor = "multi_thread")]
 async fn invariant_6_what_comes_in_the_second_of_a_reconnect_is_not_missing() {
     const RELAYS: usize = 30;
@@ -81,8 +82,8 @@ async fn invariant_6_what_comes_in_the_second_of_a_reconnect_is_not_missing() {
     }
 }
 
-/// Before we connect, a relay has an event dated in the future. Until the NIP-11 fetch ends and the
-/// backfill has begun, pongs must not prove the second of that event.
+/// Before we connect, the relay has an event dated in the future. Until the NIP-11 fetch ends and
+/// the backfill begins, pongs must not prove the second of that event.
 #[tokio::test(flavor = "multi_thread")]
 async fn invariant_6_pongs_do_not_claim_what_was_dated_ahead_before_we_came() {
     let sim = Sim::builder().seed(72).relays(1).events(0).information(Who::All, Information::Hanging);

@@ -7,7 +7,7 @@ use crate::gateway::{Gateway, framing_option, sink, until};
 use crate::receiver::Receiver;
 
 /// Runs a sink that gets ten events, acknowledges five, and then sends these bytes. Returns the
-/// reported reason.
+/// reason that the gateway reports.
 async fn reason_after(framing: Framing, bytes: &[u8]) -> String {
     let (folder, receiver) = (TempDir::new().unwrap(), Receiver::start().await);
     let gateway = Gateway::start(&folder, &[sink("a", &receiver, &(framing_option(framing) + "ack = true"))]);
@@ -68,7 +68,7 @@ async fn max_unacked_is_not_exceeded() {
     let mut session = receiver.accept(Framing::Length).await;
     gateway.append(1..=10);
     assert_eq!(session.seqs(3).await, [1, 2, 3]);
-    // Only an acknowledgement releases the fourth event.
+    // The fourth event waits for an acknowledgement.
     let early = tokio::time::timeout(std::time::Duration::from_millis(200), session.next_seq()).await;
     assert!(early.is_err(), "{early:?}");
     session.ack(1).await;

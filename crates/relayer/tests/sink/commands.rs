@@ -1,4 +1,4 @@
-//! An operator's commands to a sink: pause, resume, seek.
+//! An operator's commands to a sink: pause, resume and seek.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ async fn a_sink_continues_after_the_cursor_that_it_is_moved_to() {
         let expected: Vec<u64> = expected.collect();
         assert_eq!(session.seqs(expected.len()).await, expected, "after {cursor}");
     }
-    // An acknowledgement of the previous connection does not count.
+    // An acknowledgement on the previous connection does not count.
     assert_eq!(gateway.sink(0).cursor().get(), 0);
     session.ack(10).await;
     gateway.until_delivered(0, 10).await;
@@ -91,7 +91,7 @@ async fn a_request_in_flight_may_end_before_a_pause() {
     hook.nothing().await;
     gateway.sink(0).command(Command::Resume).await.unwrap();
     hook.next().await.answer(Reply::Hang);
-    // A request that hangs does not delay a command for long.
+    // A hanging request does not delay a command for long.
     gateway.sink(0).command(Command::Seek(Cursor::from_number(2))).await.unwrap();
     assert_eq!(hook.dates(1).await, [3]);
     gateway.until_delivered(0, 3).await;

@@ -1,4 +1,4 @@
-//! Invariant 4: a cursor moves only after the sink has the events, and persists.
+//! Invariant 4: a cursor moves only after the sink has the events, and it persists.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ async fn a_restart_continues_at_the_cursor_even_at_another_address() {
     let (folder, receiver) = (TempDir::new().unwrap(), Receiver::start().await);
     let (gateway, session) = ten_delivered(&folder, &receiver).await;
     gateway.stop_with(session).await;
-    // A run without the sink keeps its cursor.
+    // A run in which the sink is not configured keeps the sink's cursor.
     let gateway = Gateway::start(&folder, &[]);
     gateway.append(11..=20);
     gateway.stop().await;
@@ -63,7 +63,7 @@ async fn a_new_sink_starts_at_the_oldest_event_or_at_the_head_of_its_first_start
     gateway.stop().await;
     let address = receiver.address;
     drop(receiver);
-    // Both sinks are disconnected the whole time.
+    // Both sinks stay disconnected.
     let gateway = Gateway::start(&folder, &sinks);
     gateway.append(11..=15);
     assert_eq!((gateway.saved("now"), gateway.saved("oldest")), (10, 0));

@@ -1,4 +1,4 @@
-//! Dead letters: stored before the cursor passes them, replayed, dropped.
+//! Dead letters: stored before the cursor passes their events, replayed, dropped.
 
 use moltrade_relayer::event_log::DeadLetter;
 use moltrade_relayer::event_log::{Cursor, Seq};
@@ -18,7 +18,7 @@ fn kept(gateway: &Gateway) -> Vec<u64> {
     letters.iter().map(|letter| letter.entry.seq.get()).collect()
 }
 
-/// A sink that has refused the even-numbered events of ten.
+/// A sink that has refused events 2, 4, 6, 8 and 10 of ten.
 async fn refused() -> (TempDir, Hook, Gateway) {
     let (folder, mut hook) = (TempDir::new().unwrap(), Hook::start().await);
     let gateway = Gateway::start_with(&folder, &hook.output("start = 'oldest'"));
@@ -91,7 +91,7 @@ async fn one_letter_or_all_are_replayed() {
     while dates.len() < 6 {
         let post = hook.next().await;
         dates.push(post.date());
-        // One replay is refused again.
+        // One replayed event is refused again.
         let status = if post.date() == 8 { 400 } else { 204 };
         post.answer(Reply::status(status));
     }

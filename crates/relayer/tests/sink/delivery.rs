@@ -1,4 +1,4 @@
-//! Delivery: every sink gets everything, in order, in its framing, independently of the others.
+//! Delivery: every sink gets every event, in order, in its framing, independently of other sinks.
 
 use moltrade_relayer::config::{Config, Framing};
 use moltrade_relayer::sink::SinkState;
@@ -64,7 +64,7 @@ async fn a_sink_gets_the_events_it_selects_and_its_cursor_passes_the_rest() {
     session.ack(12).await;
     gateway.until_delivered(0, 20).await;
     gateway.stop().await;
-    // A sink whose selection matches none of these events has everything.
+    // A sink counts as up to date if its selection matches none of the events.
     let gateway = Gateway::start(&folder, &[other]);
     let _session = receiver.accept(Framing::Length).await;
     gateway.append(21..=30);
@@ -103,7 +103,7 @@ async fn sinks_that_are_slow_frozen_or_away_delay_nobody() {
     assert!(gateway.sink(0).cursor().get() < EVENTS, "so much fits into a socket?");
     assert_eq!(gateway.sink(1).cursor().get(), 0);
     assert_eq!(gateway.sink(2).cursor().get(), 0);
-    // Every other sink still gets everything.
+    // The other sinks still get every event.
     assert_eq!(frozen.dates(EVENTS as usize).await, (1..=EVENTS).collect::<Vec<_>>());
     for expected in 1..=EVENTS {
         assert_eq!(silent.next_seq().await, Some(expected));
@@ -137,8 +137,8 @@ pub async fn killed_again_and_again(options: &str, ready: impl Fn(Receiver) -> R
     while highest < EVENTS {
         let mut session = receiver.accept(Framing::Length).await;
         lives += 1;
-        // The last receiver stays. Earlier ones die after some events, not all of them
-        // acknowledged.
+        // The last receiver stays. Earlier receivers die after some events, of which the last may
+        // be unacknowledged.
         let (life, unacked) = if lives > 20 { (u64::MAX, 0) } else { (37 * lives % 113 + 60, lives % 17) };
         let mut previous = None;
         for nth in 0..life {

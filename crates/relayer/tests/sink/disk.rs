@@ -1,4 +1,4 @@
-//! A full disk: dead letters and cursors that cannot be stored wait until there is room.
+//! A full disk: dead letters and cursors that cannot be stored wait for free space.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! A log with its writer and sinks, which can be stopped and started again.
+//! A log, its writer and its sinks, which a test can stop and restart.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,7 +46,7 @@ impl Gateway {
         Self::start_in(Running::open(folder.path()), output, resolver)
     }
 
-    /// Starts a gateway on a disk whose free bytes the test sets; the gateway needs 1,000.
+    /// Starts a gateway that needs 1,000 free bytes, on a disk whose free bytes the test sets.
     pub fn start_on(folder: &TempDir, output: &Output, free: Arc<AtomicU64>) -> Self {
         let free_space = FreeSpace::from_fn(move || Ok(free.load(Ordering::Relaxed)));
         let options = Options { free_space, ..Options::default() };
@@ -59,7 +59,7 @@ impl Gateway {
         Self { running, metrics, workers }
     }
 
-    /// Appends events whose `created_at` is their sequence.
+    /// Appends events whose `created_at` equals their sequence.
     pub fn append(&self, seqs: impl IntoIterator<Item = u64>) {
         self.running.append(events(seqs));
     }
@@ -83,7 +83,7 @@ impl Gateway {
         until(&what, || self.sink(index).cursor().get() == cursor).await;
     }
 
-    /// Waits until a sink is not connected, and returns the reason.
+    /// Waits until a sink is disconnected, and returns the reason.
     pub async fn until_away(&self, index: usize) -> String {
         until("a reason", || self.sink(index).last_error().is_some()).await;
         self.sink(index).last_error().expect("a reason")
@@ -101,27 +101,28 @@ impl Gateway {
         closed(self.running).await;
     }
 
-    /// Closes the receiver, which acknowledges nothing more, and stops gracefully.
+    /// Closes the receiver's connection, so that no more acknowledgements come, and stops
+    /// gracefully.
     pub async fn stop_with(self, session: Connection) {
         drop(session);
         self.stop().await;
     }
 
-    /// Ends like a crash: nothing more is stored.
+    /// Ends as in a crash: nothing more is stored.
     pub async fn crash(self) {
         drop(self.workers);
         closed(self.running).await;
     }
 }
 
-/// Waits until nothing uses the database any more: aborted tasks and reads end a little later.
+/// Waits until the database has no users: aborted tasks and reads end a little later.
 async fn closed(running: Running) {
     let log = Arc::downgrade(&running.log);
     drop(running);
     until("the last user of the log", || log.strong_count() == 0).await;
 }
 
-/// A gateway whose only sink has acknowledged ten events, and the connection of that sink.
+/// A gateway whose only sink has acknowledged ten events, and this sink's connection.
 pub async fn ten_delivered(folder: &TempDir, receiver: &Receiver) -> (Gateway, Connection) {
     let gateway = Gateway::start(folder, &[sink("a", receiver, "ack = true")]);
     let mut session = receiver.accept(Framing::Length).await;

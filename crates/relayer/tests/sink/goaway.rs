@@ -1,7 +1,7 @@
 //! HTTP/2 servers that leave requests unprocessed, in normal operation or always (RFC 9113,
 //! sections 6.8 and 8.7).
 //!
-//! The server writes its own frames, so that each test decides which requests are processed.
+//! The server writes raw frames, so that each test decides which requests are processed.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -36,14 +36,14 @@ const ENHANCE_YOUR_CALM: u32 = 11;
 /// A secret in the sink's address, which the server repeats in its GOAWAY.
 const SECRET: &str = "hunter22-of-the-sink";
 
-/// `:status: 204`, by its index in HPACK's static table.
+/// `:status: 204` as an index of HPACK's static table.
 const NO_CONTENT: &[u8] = &[0x89];
 
 /// When a server stops processing requests.
 #[derive(Clone, Copy)]
 enum Behaviour {
-    /// Sends GOAWAY with this code after `after` requests on a connection, ignores the rest, and
-    /// closes the connection.
+    /// Sends GOAWAY with this code after `after` requests on a connection, ignores further
+    /// requests, and closes the connection.
     Leaves { after: usize, code: u32 },
     /// Refuses this number of streams at the start of each connection.
     RefusesFirst(usize),
@@ -54,9 +54,9 @@ enum Behaviour {
 #[derive(Default)]
 struct Seen {
     connections: usize,
-    /// Streams that were not processed.
+    /// The number of streams that were not processed.
     unprocessed: usize,
-    /// `created_at` of the events that were processed.
+    /// The `created_at` of the processed events.
     dates: Vec<u64>,
 }
 
@@ -121,7 +121,7 @@ async fn serve(
                 }
                 bodies.get_mut(&id)?.extend(payload);
             }
-            // The client closes when it has no streams left.
+            // The client closes the connection when it has no streams left.
             GOAWAY => return None,
             _ => {}
         }
@@ -136,7 +136,8 @@ async fn serve(
             Behaviour::RefusesAfter(requests) => seen.lock().unwrap().dates.len() >= requests,
         };
         if is_leaving && id < last {
-            // The stream ended late, but GOAWAY promised to process it (RFC 9113, section 6.8).
+            // The stream ended late, but GOAWAY promised that it would be processed (RFC 9113,
+            // section 6.8).
             record(&body, seen);
             write(&mut stream, HEADERS, END_STREAM | END_HEADERS, id, NO_CONTENT).await?;
             continue;
@@ -151,7 +152,7 @@ async fn serve(
         if let Behaviour::Leaves { after, code } = behaviour
             && processed + 1 >= after
         {
-            // Later streams were in flight already, or are still to come.
+            // Later streams are in flight already, or still to come.
             is_leaving = true;
             last = if after == 0 { 0 } else { id };
             let mut goaway = Vec::new();
@@ -218,10 +219,10 @@ async fn a_server_that_says_goaway_after_some_requests_does_not_fail() {
         assert_eq!(sink.delivered.get(), EVENTS);
         let mut seen = std::mem::take(&mut *server.seen.lock().unwrap());
         if concurrency > 1 {
-            seen.dates.sort_unstable(); // Only requests sent one at a time keep the order.
+            seen.dates.sort_unstable(); // Concurrent requests may arrive in any order.
         }
         assert_eq!(seen.dates, (1..=EVENTS).collect::<Vec<_>>(), "each once, concurrency {concurrency}");
-        // Requests that wait at the same time may each open a connection; one of them is used.
+        // Concurrent requests may each open a connection, of which the client uses one.
         assert!(concurrency > 1 || seen.connections as u64 == EVENTS / 5, "{}", seen.connections);
         gateway.stop().await;
     }
@@ -237,13 +238,14 @@ async fn a_refused_stream_is_repeated_at_once() {
         gateway.until_delivered(0, 50).await;
         let sink = gateway.sink(0);
         assert_eq!((sink.retries.get(), sink.last_error()), (0, None), "concurrency {concurrency}");
-        // Each connection refuses six streams, and more than one connection may be opened at first.
+        // Each connection refuses six streams, and the client may open more than one connection at
+        // first.
         assert!(server.seen.lock().unwrap().unprocessed >= 6);
         gateway.stop().await;
     }
 }
 
-/// The gateway must not retry without a pause.
+/// The gateway must pause before it retries.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_processes_nothing_fails() {
     for behaviour in [Behaviour::RefusesAfter(3), Behaviour::Leaves { after: 0, code: NO_ERROR }] {
@@ -254,7 +256,8 @@ async fn a_server_that_processes_nothing_fails() {
         let reason = gateway.until_away(0).await;
         assert!(reason.starts_with("the request failed: "), "{reason}");
         until("a retry", || gateway.sink(0).retries.get() >= 2).await;
-        // Eight requests in flight, the one that failed, and eight more after each back-off.
+        // Eight unprocessed requests are repeated at once, and the ninth causes a back-off. After
+        // each back-off, at most nine more follow.
         let unprocessed = server.seen.lock().unwrap().unprocessed;
         let requests = gateway.sink(0).retries.get() as usize + 1;
         assert!((9..=9 * requests).contains(&unprocessed), "{unprocessed} in {requests}");
@@ -262,7 +265,7 @@ async fn a_server_that_processes_nothing_fails() {
     }
 }
 
-/// This GOAWAY reports an error, so it counts as a failure.
+/// This GOAWAY has an error code, so it counts as a failure.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_goaway_with_an_error_causes_a_back_off() {
     let server = Server::start(Behaviour::Leaves { after: 0, code: ENHANCE_YOUR_CALM }).await;

@@ -1,4 +1,4 @@
-//! An HTTP receiver that answers each request as the test says, even with invalid answers.
+//! An HTTP receiver that gives each request the response that the test wants, even an invalid one.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,20 +12,20 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::gateway::within;
 
-/// How a request is answered.
+/// The response to a request.
 #[derive(Debug, Clone)]
 pub enum Reply {
     /// A status, header lines and a body.
     Status(u16, &'static str, String),
-    /// No answer; the connection stays open.
+    /// No response; the connection stays open.
     Hang,
-    /// The connection is closed.
+    /// No response; the connection is closed.
     Close,
-    /// Only the beginning of a head.
+    /// Only the beginning of a response head.
     HalfHead,
-    /// A head that announces a longer body than is sent.
+    /// A response head that announces a longer body than follows.
     HalfBody(u16),
-    /// A body that does not end.
+    /// A response whose body does not end.
     Endless(u16),
 }
 
@@ -39,7 +39,7 @@ impl Reply {
     }
 }
 
-/// A request that waits for its answer.
+/// A request that waits for its response.
 #[derive(Debug)]
 pub struct Posted {
     pub head: String,
@@ -61,7 +61,7 @@ impl Posted {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    /// `created_at` of a bare event, which is its sequence in these tests.
+    /// The `created_at` of a bare event: its sequence in these tests.
     pub fn date(&self) -> u64 {
         self.json()["created_at"].as_u64().unwrap()
     }
@@ -100,7 +100,7 @@ impl Hook {
         Self { address, posts, connections }
     }
 
-    /// The next post.
+    /// Waits for the next request.
     pub async fn next(&mut self) -> Posted {
         within("a post", self.posts.recv()).await.expect("it serves")
     }
@@ -111,7 +111,7 @@ impl Hook {
         assert!(early.is_err(), "{early:?}");
     }
 
-    /// Accepts bare events, and returns their dates.
+    /// Accepts `count` bare events, and returns their dates.
     pub async fn dates(&mut self, count: usize) -> Vec<u64> {
         let mut dates = Vec::new();
         while dates.len() < count {
@@ -126,7 +126,7 @@ impl Hook {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// A configuration with one sink that posts here.
+    /// A configuration with one sink that posts to this receiver.
     pub fn output(&self, options: &str) -> Output {
         output(&format!("name = 'a'\naddress = 'http://{}/hook?key=hunter2'\n{options}", self.address))
     }

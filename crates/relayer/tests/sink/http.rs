@@ -1,4 +1,4 @@
-//! HTTP requests: their content, their order, and the cursor during delivery.
+//! HTTP requests: their content and order, and the cursor during delivery.
 
 use std::io::Read;
 
@@ -72,7 +72,7 @@ async fn a_batch_waits_for_more_if_it_may() {
     assert_eq!(post.seqs(), [1, 2, 3]);
     post.take();
     gateway.append([4]);
-    // Waiting events are sent when the log is closed.
+    // Events that wait for a batch are sent when the log is closed.
     let stopping = tokio::spawn(gateway.stop());
     let post = hook.next().await;
     assert_eq!(post.seqs(), [4]);
@@ -209,7 +209,7 @@ async fn an_unreachable_sink_is_retried_and_does_not_delay_the_stop() {
     assert!(reason.starts_with("it cannot be connected to: "), "{reason}");
     assert!(matches!(gateway.sink(0).state(), SinkState::Retrying { .. }));
     gateway.stop().await;
-    // The cursor stays when the address changes.
+    // The sink keeps its cursor when its address changes.
     let mut hook = hook;
     let gateway = Gateway::start_with(&folder, &hook.output(""));
     assert_eq!(hook.dates(3).await, [1, 2, 3]);

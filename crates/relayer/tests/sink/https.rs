@@ -1,4 +1,4 @@
-//! HTTPS: HTTP/2 if the server offers it, and only to servers with a valid certificate.
+//! HTTPS: the gateway uses HTTP/2 if the server offers it, and requires a valid certificate.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -25,7 +25,7 @@ use crate::bench::Running;
 use crate::gateway::Gateway;
 use crate::hook::output;
 
-/// The certificate of an authority, and one of a server that it signed.
+/// The certificate of an authority; a server certificate signed by this authority, and its key.
 pub fn certificates(host: &str) -> (String, CertificateDer<'static>, PrivatePkcs8KeyDer<'static>) {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -36,7 +36,7 @@ pub fn certificates(host: &str) -> (String, CertificateDer<'static>, PrivatePkcs
     (pem, server.der().clone(), server_key.serialize_der().into())
 }
 
-/// The protocol of each connection that a server had, and the version of each request.
+/// The protocol of each connection to a server, and the version of each request.
 #[derive(Default)]
 struct Seen {
     protocols: Vec<Option<Vec<u8>>>,
@@ -60,7 +60,7 @@ pub fn acceptor(
     TlsAcceptor::from(Arc::new(config))
 }
 
-/// A server that offers these protocols and accepts everything.
+/// A server that offers these protocols and accepts every event.
 async fn server(
     certificate: CertificateDer<'static>,
     key: PrivatePkcs8KeyDer<'static>,

@@ -1,5 +1,5 @@
-//! A real nginx in front of the sink. It closes each HTTP/2 connection with GOAWAY after
-//! `keepalive_requests`.
+//! A real nginx in front of the sink. After `keepalive_requests`, nginx closes an HTTP/2 connection
+//! with GOAWAY.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -17,7 +17,7 @@ use crate::https::{certificates, sink};
 const INSTALL: &str = "nginx is not installed, and this test needs it: run scripts/nginx, or `apt-get install nginx` on \
                        Debian and Ubuntu, `brew install nginx` on macOS";
 
-/// nginx with TLS that proxies to a server. Dropping this stops it.
+/// An nginx with TLS that proxies to a server. Dropping this value stops nginx.
 struct Nginx {
     address: SocketAddr,
     folder: TempDir,
@@ -61,7 +61,7 @@ impl Nginx {
         nginx
     }
 
-    /// The number of requests of each connection, and their protocols.
+    /// The number of requests on each connection, and the protocols of the requests.
     fn requests(&self) -> (BTreeMap<u64, usize>, Vec<String>) {
         let log = fs::read_to_string(self.folder.path().join("requests")).unwrap();
         let (mut connections, mut protocols) = (BTreeMap::new(), Vec::new());
@@ -104,7 +104,7 @@ async fn every_event_arrives_once_and_in_order_while_nginx_closes_connections() 
         hook.nothing().await;
         assert_eq!((gateway.sink(0).retries.get(), gateway.sink(0).last_error()), (0, None), "{protocol}");
         gateway.stop().await;
-        // nginx logs a request when it has ended.
+        // nginx logs a request after the request has ended.
         until("the log of nginx", || nginx.requests().0.values().sum::<usize>() == EVENTS).await;
         let (connections, protocols) = nginx.requests();
         assert_eq!((connections.len(), protocols), (EVENTS / REQUESTS, vec![protocol.to_owned()]));

@@ -1,4 +1,4 @@
-//! A receiver on its own port, written from the documentation.
+//! A receiver with a separate port, written from the documentation.
 
 use std::io;
 use std::net::SocketAddr;
@@ -30,7 +30,7 @@ impl Receiver {
         Self::on("127.0.0.1:0".parse().unwrap())
     }
 
-    /// A receiver on the port of an earlier one.
+    /// A receiver that reuses the port of an earlier one.
     pub fn on(address: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
@@ -50,7 +50,7 @@ impl Receiver {
         self.try_accept(framing).await.unwrap()
     }
 
-    /// A connection whose handshake may fail.
+    /// Accepts a connection, whose TLS handshake may fail.
     pub async fn try_accept(&self, framing: Framing) -> io::Result<Connection> {
         let stream = self.accept_tcp().await;
         let stream: Box<dyn Stream> = match &self.tls {
@@ -60,7 +60,7 @@ impl Receiver {
         Ok(Connection::new(stream, framing))
     }
 
-    /// A TCP connection from which nothing was read.
+    /// Accepts a TCP connection without reading from it.
     pub async fn accept_tcp(&self) -> TcpStream {
         within("a connection", self.listener.accept()).await.unwrap().0
     }
@@ -108,7 +108,7 @@ impl Connection {
         seqs
     }
 
-    /// The `created_at` of the next bare events.
+    /// The `created_at` of the next `count` bare events.
     pub async fn dates(&mut self, count: usize) -> Vec<u64> {
         let mut dates = Vec::new();
         while dates.len() < count {
@@ -125,13 +125,13 @@ impl Connection {
         }
     }
 
-    /// Sends bytes; the other side may have closed already.
+    /// Sends bytes. The gateway may have closed the connection already.
     pub async fn say(&mut self, bytes: &[u8]) {
         let _ = self.output.write_all(bytes).await;
         let _ = self.output.flush().await;
     }
 
-    /// Reads and discards until the other side closes.
+    /// Reads and discards data until the gateway closes the connection.
     pub async fn until_closed(&mut self) {
         within("the end", async { while self.next().await.is_some() {} }).await;
     }

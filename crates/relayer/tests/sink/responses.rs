@@ -12,7 +12,7 @@ fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
 }
 
-/// A sink that answers the first of two events with this reply.
+/// A sink that gets two events and gives this reply to the first.
 async fn answered(options: &str, reply: Reply) -> (TempDir, Hook, Gateway) {
     let (folder, mut hook) = (TempDir::new().unwrap(), Hook::start().await);
     let gateway = Gateway::start_with(&folder, &hook.output(options));
@@ -23,7 +23,7 @@ async fn answered(options: &str, reply: Reply) -> (TempDir, Hook, Gateway) {
     (folder, hook, gateway)
 }
 
-/// Asserts that after this reply the first event counts as delivered, and the next one comes.
+/// Asserts that this reply makes the first event count as delivered, and that the next event comes.
 async fn delivers(reply: Reply) {
     let (_folder, mut hook, gateway) = answered("", reply.clone()).await;
     assert_eq!(hook.dates(1).await, [2], "{reply:?}");
@@ -33,8 +33,8 @@ async fn delivers(reply: Reply) {
     gateway.stop().await;
 }
 
-/// Asserts that after this reply the same event comes again, and nothing is lost. Returns the
-/// reason.
+/// Asserts that this reply makes the gateway repeat the event, and that no event is lost. Returns
+/// the reported reason.
 async fn repeats(options: &str, reply: Reply) -> String {
     let (_folder, mut hook, gateway) = answered(options, reply.clone()).await;
     let reason = gateway.until_away(0).await;
@@ -49,8 +49,8 @@ async fn repeats(options: &str, reply: Reply) -> String {
     reason
 }
 
-/// Asserts that after this reply the first event is a dead letter, and the next one comes. Returns
-/// the reason.
+/// Asserts that this reply makes the first event a dead letter, and that the next event comes.
+/// Returns the reason.
 async fn refuses(reply: Reply) -> String {
     let (_folder, mut hook, gateway) = answered("headers = { X-Key = 'hunter3' }", reply.clone()).await;
     assert_eq!(hook.dates(1).await, [2], "{reply:?}");

@@ -1,5 +1,5 @@
-//! Delivery through TLS: which certificates are trusted, how untrusted ones are reported, and that
-//! nothing is lost.
+//! Delivery over TLS: which certificates are trusted, how others are reported, and that no event is
+//! lost.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -90,7 +90,7 @@ async fn events_are_acknowledged_while_later_ones_wait_for_the_socket() {
     let options = trusting(&ca_file) + "ack = true\nmax_unacked = 100000";
     let gateway = Gateway::start(&folder, &[sink("a", &receiver, &options)]);
     let mut session = receiver.accept(Framing::Length).await;
-    // More events than all sockets hold. Each event is acknowledged while later ones wait for a
+    // More events than all sockets hold. Each event is acknowledged while later events wait for a
     // flush.
     for first in (1..=600).step_by(20) {
         gateway.running.append((first..first + 20).map(|date| sized_event(date, 60_000)).collect());
@@ -104,8 +104,8 @@ async fn events_are_acknowledged_while_later_ones_wait_for_the_socket() {
     gateway.stop_with(session).await;
 }
 
-/// Asserts that a sink that reads nothing until the gateway has crashed still finds everything up
-/// to its cursor.
+/// Asserts that a sink that starts to read only after the gateway has crashed still gets every
+/// event up to the stored cursor.
 async fn frozen(options: &str, receiver: Receiver) {
     const EVENTS: u64 = 20_000;
     let folder = TempDir::new().unwrap();
@@ -141,11 +141,12 @@ async fn a_receiver_that_is_killed_again_and_again_misses_nothing() {
     killed_again_and_again(&trusting(&ca_file), |receiver| receiver.secure(config.clone())).await;
 }
 
-/// Waits for two failed connections, and checks the reported reason.
+/// Waits for two failed connections, and checks the reason that the gateway reports.
 async fn refused(gateway: &Gateway, receiver: &Receiver, reason: &str) {
     for _ in 0..2 {
         if let Ok(mut session) = receiver.try_accept(Framing::Length).await {
-            // In TLS 1.3 a server learns only after its handshake that the client refuses it.
+            // In TLS 1.3, a server learns only after the handshake that the client refuses the
+            // server.
             session.until_closed().await;
         }
     }
@@ -154,7 +155,7 @@ async fn refused(gateway: &Gateway, receiver: &Receiver, reason: &str) {
     assert_eq!((gateway.sink(0).cursor().get(), gateway.sink(0).delivered.get()), (0, 0));
 }
 
-/// Asserts that a sink is refused until it has the right certificate.
+/// Asserts that the gateway refuses a sink until the sink has the right certificate.
 async fn mended(wrong: Option<ServerConfig>, right: ServerConfig, options: &str, reason: &str) {
     let folder = TempDir::new().unwrap();
     let receiver = Receiver::start().await;
@@ -245,7 +246,7 @@ async fn a_server_without_tls_is_refused_until_it_speaks_tls() {
         gateway.append(1..=10);
         for _ in 0..2 {
             let mut stream = receiver.accept_tcp().await;
-            // Unread bytes would turn the close into a reset and discard the reply.
+            // If bytes were unread, the close would become a reset and discard the reply.
             let mut hello = [0; 4_096];
             assert!(tokio::io::AsyncReadExt::read(&mut stream, &mut hello).await.unwrap() > 0);
             stream.write_all(said).await.unwrap();
@@ -299,7 +300,7 @@ async fn an_incomplete_record_delays_nothing() {
     let gateway = Gateway::start(&folder, &[sink("a", &receiver, &(trusting(&ca_file) + "ack = true"))]);
     let tls = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(ours.server("127.0.0.1")));
     let mut stream = tls.accept(receiver.accept_tcp().await).await.unwrap();
-    // The header of a record of 64 bytes, without the bytes.
+    // The header of a 64-byte record, without the record's bytes.
     stream.get_mut().0.write_all(&[0x17, 3, 3, 0, 64]).await.unwrap();
     gateway.append(1..=10);
     let mut session = Connection::new(Box::new(stream), Framing::Length);
@@ -336,14 +337,14 @@ async fn close_notify_is_sent_and_received() {
     let gateway = Gateway::start(&folder, &[sink("a", &receiver, &trusting(&ca_file))]);
     let tls = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(ours.server("127.0.0.1")));
     let mut stream = tls.accept(receiver.accept_tcp().await).await.unwrap();
-    // The sink sends close_notify and keeps its socket open.
+    // The receiver sends close_notify and keeps its socket open.
     stream.get_mut().1.send_close_notify();
     stream.flush().await.unwrap();
     assert_eq!(gateway.until_away(0).await, "it closed the connection");
     let mut stream = tls.accept(receiver.accept_tcp().await).await.unwrap();
     until("a connection", || gateway.sink(0).reconnects.get() == 1).await;
     let read = tokio::spawn(async move {
-        // Without close_notify this read would be an error.
+        // Without the gateway's close_notify, this read would fail.
         tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 10]).await.unwrap()
     });
     gateway.stop().await;
@@ -360,11 +361,11 @@ async fn decrypted_bytes_are_read_although_the_socket_has_no_more() {
     let mut session = receiver.accept(Framing::Length).await;
     gateway.append(1..=1_500);
     session.seqs(1_500).await;
-    // One record, larger than one read.
+    // One record that is larger than one read.
     let acks: Vec<u8> = (1..=1_500_u64).flat_map(u64::to_be_bytes).collect();
     session.say(&acks).await;
     gateway.until_delivered(0, 1_500).await;
-    // Like a killed program, closes without close_notify.
+    // Closes without close_notify, like a killed program.
     drop(session);
     assert_eq!(gateway.until_away(0).await, "it closed the connection");
     gateway.stop().await;

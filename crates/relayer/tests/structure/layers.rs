@@ -1,5 +1,5 @@
-//! Modules import only modules in lower layers. The layers of the crate are listed in
-//! ARCHITECTURE.md, those of `relay/` and `fanout/` in their `mod.rs`.
+//! Modules import only from lower layers. ARCHITECTURE.md lists the layers of the crate.
+//! `relay/mod.rs` and `fanout/mod.rs` list the layers of these folders.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::read_to_string;
@@ -10,10 +10,11 @@ const ARCHITECTURE: &str = include_str!("../../../../ARCHITECTURE.md");
 const RELAY: &str = include_str!("../../src/relay/mod.rs");
 const FANOUT: &str = include_str!("../../src/fanout/mod.rs");
 
-/// An import of a module by another one.
+/// An import: the importing module and the imported one.
 type Arrow = (String, String);
 
-/// A list of layers: the layer of each module, from the top, and the imports that may point upward.
+/// A list of layers: the number of each module's layer, counted from the top, and the imports that
+/// may point upward.
 struct Permitted {
     layers: BTreeMap<String, usize>,
     exceptions: BTreeSet<Arrow>,
@@ -58,7 +59,7 @@ pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The module directly within `folder` that a file belongs to; `None` for files that only list
+/// The direct submodule of `folder` to which a file belongs; `None` for files that only list
 /// modules.
 fn module_of(file: &Path, folder: &Path) -> Option<String> {
     let first = file.strip_prefix(folder).expect("it is within the folder").iter().next()?;
@@ -71,15 +72,15 @@ pub(crate) fn code_of(source: &str) -> &str {
     source.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default()
 }
 
-/// The path from a file to `folder` in `super`s.
+/// The path from a file up to `folder`, made of `super::`.
 fn upward(file: &Path, folder: &Path) -> String {
     let path = file.strip_prefix(folder).expect("it is within the folder");
     let is_map = path.file_name().is_some_and(|name| name == "mod.rs");
     "super::".repeat(path.iter().count() - usize::from(is_map))
 }
 
-/// The modules directly within `root` (`crate::`, a path below it, or `super::` as often as
-/// needed) that a source names outside its unit tests and comments.
+/// The direct submodules of `root` (`crate::`, a path below it, or repeated `super::`) that a
+/// source file names outside of unit tests and comments.
 fn imports(source: &str, root: &str) -> BTreeSet<String> {
     let code: String = code_of(source)
         .lines()
@@ -101,7 +102,7 @@ fn imports(source: &str, root: &str) -> BTreeSet<String> {
     found
 }
 
-/// The modules of an import in braces, after the opening brace.
+/// The modules in a braced import; `list` starts after the opening brace.
 fn of_list(list: &str) -> Vec<String> {
     let mut found: Vec<String> = name(list.trim_start()).into_iter().collect();
     let mut depth = 0;
@@ -117,14 +118,14 @@ fn of_list(list: &str) -> Vec<String> {
     found
 }
 
-/// The module that a path begins with; `None` for a type, a function or an empty path.
+/// The first module of a path; `None` for a type, a function or an empty path.
 fn name(path: &str) -> Option<String> {
     let end = path.find(|next: char| !next.is_ascii_alphanumeric() && next != '_')?;
     let name = &path[..end];
     (name != "super" && name.starts_with(|first: char| first.is_ascii_lowercase())).then(|| name.to_owned())
 }
 
-/// Checks the modules directly within a folder, and returns the number of imports.
+/// Checks the direct submodules of a folder, and returns the number of imports.
 fn check(folder: &Path, root: &str, layers: &str) -> usize {
     let permitted = Permitted::read(layers);
     let (mut wrong, mut used) = (BTreeSet::new(), BTreeSet::new());

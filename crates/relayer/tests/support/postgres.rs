@@ -1,4 +1,4 @@
-//! PostgreSQL for tests: a temporary server of our own, or a fresh database in the server that
+//! PostgreSQL for tests: a temporary server, or a fresh database in the server that
 //! `TEST_DATABASE_URL` names.
 
 #![allow(dead_code, reason = "each test binary that includes this uses another part of it")]
@@ -30,14 +30,14 @@ const INSTALL: &str = "PostgreSQL is not installed, and these tests need its ser
 pub struct Cluster {
     folder: TempDir,
     binaries: PathBuf,
-    /// The user of the server, which refuses to run as root.
+    /// The user and group that the server runs as, because it refuses to run as root.
     user: Option<(u32, u32)>,
     port: u16,
     server: Mutex<Option<Child>>,
 }
 
 impl Cluster {
-    /// A server for one test, which may stop it.
+    /// Starts a server for one test, which may stop it.
     pub fn start_one() -> Self {
         let binaries = binaries().unwrap_or_else(|| panic!("{INSTALL}"));
         let folder = TempDir::with_prefix("relayer-postgres-").expect("a folder");
@@ -50,7 +50,7 @@ impl Cluster {
         cluster
     }
 
-    /// The server that the tests of this process share.
+    /// The server that all tests of this process share.
     pub fn shared() -> Arc<Self> {
         static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
         let mut shared = SHARED.lock().expect("no test panicked in here");
@@ -61,7 +61,6 @@ impl Cluster {
         })
     }
 
-    /// The DSN of a database.
     pub fn dsn(&self, database: &str) -> String {
         format!("postgres://relayer:{PASSWORD}@127.0.0.1:{}/{database}", self.port)
     }
@@ -74,7 +73,7 @@ impl Cluster {
         for setting in [
             "listen_addresses=127.0.0.1",
             "unix_socket_directories=",
-            // The data does not have to survive a crash of the machine.
+            // The data need not survive a crash of the machine.
             "fsync=off",
             "full_page_writes=off",
             "synchronous_commit=off",
@@ -102,7 +101,8 @@ impl Cluster {
         *self.server.lock().expect("not poisoned") = Some(server);
     }
 
-    /// Starts the server as a standby without a primary: it accepts no writes until it is promoted.
+    /// Starts the server as a standby without a primary. A standby accepts no writes until it is
+    /// promoted.
     pub fn start_as_standby(&self) {
         fs::write(self.path("data/standby.signal"), "").expect("written");
         self.start();
@@ -149,7 +149,7 @@ impl Cluster {
         self.folder.path().join(name)
     }
 
-    /// Signals the parent first, because it starts the other processes.
+    /// Signals the parent process first, because it starts the other processes.
     fn signal(&self, signal: Signal) {
         if let Some(server) = &*self.server.lock().expect("not poisoned") {
             let server = Pid::from_child(server);
@@ -181,12 +181,12 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.thaw();
-        // An immediate shutdown, which includes the child processes.
+        // An immediate shutdown, which also ends the child processes.
         self.end(Signal::QUIT);
     }
 }
 
-/// A fresh database, which is dropped at the end.
+/// A fresh database. Dropping this value drops the database.
 #[derive(Debug)]
 pub struct Database {
     pub dsn: String,
@@ -210,12 +210,12 @@ impl Database {
         Self::of_cluster(Arc::new(Cluster::start_one()))
     }
 
-    /// The server of a database that is [alone](Self::alone).
+    /// The server of a database made by [`alone`](Self::alone).
     pub fn cluster(&self) -> &Cluster {
         self.cluster.as_ref().expect("a server of our own")
     }
 
-    /// The DSN with a change.
+    /// The DSN after a change.
     pub fn dsn_with(&self, change: impl FnOnce(&mut Url)) -> String {
         let mut url = Url::parse(&self.dsn).expect("a URL");
         change(&mut url);
@@ -238,7 +238,7 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        // Our own server removes all its databases.
+        // A temporary server removes all its databases itself.
         if self.cluster.is_none() {
             let (by, name) = &self.made_by;
             if let Err(error) = run(by, format!("DROP DATABASE {name} WITH (FORCE)")) {
@@ -248,7 +248,7 @@ impl Drop for Database {
     }
 }
 
-/// Runs a statement on its own thread: the caller may or may not have a runtime.
+/// Runs a statement on a separate thread, because the caller may already be in a runtime.
 fn run(dsn: &str, statement: String) -> Result<(), sqlx::Error> {
     let dsn = dsn.to_owned();
     let work = move || {

@@ -1,9 +1,9 @@
 //! Verified events, in the one form in which they are stored and sent.
 //!
-//! A verified event is stored as the JSON that this crate wrote from its seven signed fields,
-//! together with the few values that every reader needs. That JSON is written once, stored, and
-//! sent to every reader unchanged; unsigned extras of the received event are dropped. Its layout is
-//! fixed, so [`VerifiedEvent::from_canonical`] reads it back without a JSON parser.
+//! A verified event consists of JSON, which this crate writes from the seven signed fields, and of
+//! the few values that every reader needs. The JSON is written once, stored, and sent to every
+//! reader unchanged; unsigned extras of the received event are dropped. The JSON's layout is fixed,
+//! so [`VerifiedEvent::from_canonical`] reads it back without a JSON parser.
 
 use std::fmt;
 
@@ -15,8 +15,8 @@ use crate::ids::{ClaimedId, EventId, PublicKey, Signature};
 
 /// An event whose id was recomputed from its fields and whose signature is valid.
 ///
-/// Only [`Verifier`](crate::Verifier) and [`Signer`](crate::Signer) create one, and this crate can
-/// read back what it wrote.
+/// Only [`Verifier`](crate::Verifier) and [`Signer`](crate::Signer) create verified events.
+/// [`from_canonical`](Self::from_canonical) reads back an event that they created.
 #[derive(Clone, PartialEq, Eq)]
 pub struct VerifiedEvent {
     id: EventId,
@@ -52,15 +52,16 @@ impl VerifiedEvent {
 
     /// The tags, parsed at each call without looking at the content.
     pub fn tags(&self) -> Vec<Tag<'_>> {
-        // The text was written from parsed fields, so this cannot fail.
+        // The text was written from parsed fields, so parsing the tags cannot fail.
         let tags = Head::read(&self.json).map(|head| head.tags_onward).unwrap_or_default();
         Vec::deserialize(&mut serde_json::Deserializer::from_slice(tags)).unwrap_or_default()
     }
 
-    /// Reads back what [`json`](Self::json) returned, without verifying it again.
+    /// Reads back the text that [`json`](Self::json) returned, without verifying the event again.
     ///
-    /// Use it only for text that was stored where nobody else writes: it checks only the layout up
-    /// to the tags. `None` means that the text was certainly not written by this crate.
+    /// Use this function only for text that was stored where nobody else writes, because only the
+    /// layout up to the tags is checked. `None` means that the text was certainly not written by
+    /// this crate.
     pub fn from_canonical(json: Bytes) -> Option<Self> {
         let Head { id, pubkey, created_at, kind, tags_onward } = Head::read(&json)?;
         tags_onward.strip_prefix(b"[")?.strip_suffix(br#""}"#)?;
@@ -106,7 +107,7 @@ impl fmt::Debug for VerifiedEvent {
     }
 }
 
-/// NIP-01's serialisation of an event, the text whose SHA-256 is the id. The event's own JSON is
+/// NIP-01's serialisation of an event: the text whose SHA-256 is the id. The event's own JSON is
 /// made from the same pieces.
 #[derive(Debug, Default)]
 pub(crate) struct Serialisation {
@@ -119,9 +120,10 @@ impl Serialisation {
     /// Writes the text for these fields.
     ///
     /// NIP-01 lists JSON's seven short escapes and requires every other character verbatim.
-    /// Verbatim control characters without a short escape would not be JSON. Clients write them as
-    /// their JSON library does (`JSON.stringify`, `serde_json`), as `\u00xx` in lower case, and
-    /// this function does the same. DEL, the slash and everything beyond ASCII remain unchanged.
+    /// Verbatim control characters without a short escape would not be JSON. Clients write these
+    /// characters as their JSON library does (`JSON.stringify`, `serde_json`), as `\u00xx` in lower
+    /// case, and so does this function. DEL, the slash and everything beyond ASCII remain
+    /// unchanged.
     pub fn write<T: AsRef<[S]>, S: std::ops::Deref<Target = str>>(
         &mut self,
         pubkey: &PublicKey,
@@ -162,7 +164,7 @@ impl Serialisation {
         kind: u16,
         sig: &Signature,
     ) -> VerifiedEvent {
-        const FRAME: usize = 350; // The maximum size of the rest, without tags and content.
+        const FRAME: usize = 350; // The maximum size of the JSON without tags and content.
         let (head, content) = self.text.split_at(self.content_at);
         let tags = head.get(self.tags_at..).unwrap_or_default();
         let mut json = Vec::with_capacity(tags.len() + content.len() + FRAME);

@@ -2,7 +2,6 @@
 
 use super::CONTROL_PAYLOAD_BYTES_MAX;
 
-/// A frame from a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientFrame<'a> {
     Text(&'a str),

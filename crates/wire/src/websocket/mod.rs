@@ -2,8 +2,8 @@
 //!
 //! A relay's frames are not masked, so a message in one frame is a slice of the read buffer:
 //! decoding copies and allocates nothing. Only fragmented messages are assembled in memory. Text is
-//! returned unchecked, because most of it is dropped unread; the reader checks its UTF-8.
-//! Extensions are not negotiated, so reserved bits are errors.
+//! returned without a check of its UTF-8, because most texts are dropped unread; whoever reads a
+//! text must check it. Extensions are not negotiated, so reserved bits are errors.
 
 mod client_frame;
 
@@ -15,9 +15,9 @@ pub enum DecodeError {
     /// A message or control frame is longer than allowed.
     #[error("a message of {len} bytes is longer than {max}")]
     TooLong {
-        /// Announced bytes of payload.
+        /// The announced length of the payload, in bytes.
         len: u64,
-        /// Permitted bytes.
+        /// The permitted length, in bytes.
         max: usize,
     },
     /// A reserved bit is set.
@@ -35,7 +35,7 @@ pub enum DecodeError {
     /// A control frame is fragmented or too long.
     #[error("a control frame is fragmented, or longer than 125 bytes")]
     ControlFrame,
-    /// A fragment does not continue a message, or a message begins within another one.
+    /// A fragment does not continue a message, or a message begins within another message.
     #[error("fragments are out of order")]
     Fragmentation,
 }
@@ -43,20 +43,19 @@ pub enum DecodeError {
 /// A message from a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message<'a> {
-    /// Text that may not be valid UTF-8.
+    /// Text, not checked to be valid UTF-8.
     Text(&'a [u8]),
-    /// Binary data.
     Binary(&'a [u8]),
     /// A text or binary message that was too long to store. All of it has been read and discarded.
     Skipped {
-        /// Whether it was text.
+        /// Whether the message was text.
         is_text: bool,
-        /// Its first bytes, at most [`SKIPPED_HEAD_BYTES`].
+        /// The first bytes of the message, at most [`SKIPPED_HEAD_BYTES`].
         head: &'a [u8],
-        /// Bytes of its payload.
+        /// The length of the payload, in bytes.
         bytes: u64,
     },
-    /// A ping, which must be answered with a pong with the same payload.
+    /// A ping. The answer must be a pong with the same payload.
     Ping(&'a [u8]),
     /// The response to a ping.
     Pong(&'a [u8]),
@@ -64,19 +63,19 @@ pub enum Message<'a> {
     Close(&'a [u8]),
 }
 
-/// The result of decoding the beginning of some bytes.
+/// The result of decoding the first frame of some bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decoded<'a> {
     /// A message, and the number of bytes that it took.
     Message(Message<'a>, usize),
-    /// A part of a message that continues, and the number of bytes that it took: a fragment, or a
-    /// piece of a message that is skipped.
+    /// A part of an unfinished message: a fragment, or a piece of a skipped message. Contains the
+    /// number of bytes that the part took.
     Fragment(usize),
     /// The beginning of a frame; more bytes are needed.
     Incomplete,
 }
 
-/// Bytes of a skipped message that are kept, enough to determine its type.
+/// How many bytes of a skipped message are kept: enough to determine the message's type.
 pub const SKIPPED_HEAD_BYTES: usize = 1 << 10;
 
 /// Decodes the frames of one connection.
@@ -87,7 +86,7 @@ pub struct Decoder {
     /// size.
     skipped_bytes_max: u64,
     unfinished: Unfinished,
-    /// The returned message that was assembled from fragments, or the head of a skipped one.
+    /// The returned message that was assembled from fragments, or the head of a skipped message.
     whole: Vec<u8>,
 }
 
@@ -114,7 +113,7 @@ struct Skip {
     bytes: u64,
     /// Bytes of the current frame that have not arrived.
     left: u64,
-    /// Whether the current frame is the last one.
+    /// Whether the current frame is the message's last.
     is_final: bool,
 }
 
@@ -154,7 +153,7 @@ impl Decoder {
     /// # Errors
     /// When the bytes violate RFC 6455 or a message is too long. The connection cannot continue.
     pub fn decode<'a>(&'a mut self, bytes: &'a [u8]) -> Result<Decoded<'a>, DecodeError> {
-        self.whole = Vec::new(); // The caller has read it.
+        self.whole = Vec::new(); // The caller has read the previous message.
         if let Unfinished::Skipped(skip) = &mut self.unfinished
             && skip.left > 0
         {
@@ -235,7 +234,7 @@ impl Decoder {
         self.unfinished = Unfinished::Skipped(skip);
     }
 
-    /// The result of consuming this many more bytes of a skipped message.
+    /// The result after this many more bytes of a skipped message.
     fn skipped(&mut self, taken: usize) -> Decoded<'_> {
         match std::mem::replace(&mut self.unfinished, Unfinished::None) {
             Unfinished::Skipped(skip) if skip.is_final && skip.left == 0 => {
@@ -398,8 +397,8 @@ mod tests {
         assert_eq!(decode(&fragments), Err(DecodeError::TooLong { len: 131_070, max: 70_000 }));
     }
 
-    /// The messages found by a decoder that keeps 10 bytes and skips 5,000, in reads of `read`
-    /// bytes.
+    /// Decodes the bytes in reads of `read` bytes. The decoder stores messages of up to 10 bytes
+    /// and skips messages of up to 5,000 bytes.
     fn skip(bytes: &[u8], read: usize) -> Result<Vec<String>, DecodeError> {
         let mut decoder = Decoder::new(10).skipping(5_000);
         let (mut messages, mut waiting) = (Vec::new(), Vec::new());
@@ -431,8 +430,8 @@ mod tests {
         let mut bytes = vec![0x81, 126, 0x13, 0x88];
         bytes.resize(4 + 5_000, b'x');
         bytes.extend_from_slice(&[0x81, 2, b'h', b'i']);
-        // The fragments: the second exceeds the limit, an empty one and a ping are interleaved, and
-        // the last is empty.
+        // A fragmented message. The second fragment exceeds the limit, an empty fragment and a ping
+        // follow, and the last fragment is empty.
         bytes.extend_from_slice(&[0x02, 3, b'a', b'b', b'c', 0x00, 8]);
         bytes.extend_from_slice(b"defghijk");
         bytes.extend_from_slice(&[0x00, 0, 0x89, 1, b'p', 0x00, 1, b'l', 0x80, 0, 0x81, 1, b'z']);

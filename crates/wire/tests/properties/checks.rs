@@ -1,5 +1,6 @@
-//! What must hold for every input, with one function for each parser. Property tests call them with
-//! generated inputs, and the fuzz targets (`fuzz/`) with inputs that the fuzzer finds.
+//! What must hold for every input, with one function for each parser. Property tests call these
+//! functions with generated inputs, and the fuzz targets (`fuzz/`) with inputs that the fuzzer
+//! finds.
 //!
 //! A check never asks the crate for the expected result: ids are recomputed with a serialisation
 //! written here character by character, fields are read with `serde_json::Value`, and filters are
@@ -21,8 +22,8 @@ thread_local! {
     static VERIFIER: RefCell<Verifier> = RefCell::new(Verifier::new());
 }
 
-/// A scan extracts the same event and subscription as the parsers, and returns the parsed id. In
-/// any other object it returns the first `id`.
+/// A scan extracts the same event and subscription as the parsers, and returns the parsed id. If
+/// the event does not parse, the scan returns the first `id` of the object.
 pub fn frame(frame: &[u8]) {
     let Scan::Event { subscription, claimed, event } = scan(frame) else { return };
     let event = first_value(event);
@@ -70,8 +71,8 @@ impl<'de> Deserialize<'de> for FirstId {
     }
 }
 
-/// A parsed event has the fields of its JSON and gets the right verdict. Signed again, the event is
-/// unchanged by writing and parsing its canonical form.
+/// A parsed event has the fields of its JSON and gets the right verdict. After the event is signed
+/// again, writing and parsing its canonical form does not change the event.
 pub fn event(json: &[u8]) {
     let Ok(event) = UnverifiedEvent::parse(json) else { return };
     // `serde_json` refuses deep nesting and halves of surrogate pairs, which our parser skips.
@@ -216,7 +217,7 @@ fn matches(filter: &Value, event: &Value) -> bool {
 /// WebSocket frames decode to the same messages however the bytes are split into reads. No frame
 /// consumes more bytes than are available, and nothing longer than the limit is returned. A decoder
 /// that skips long messages finds the same messages in the same order, and reports the first bytes
-/// and the length of long ones.
+/// and the length of long messages.
 pub fn websocket(bytes: &[u8], cut: usize) {
     const KEPT_BYTES_MAX: usize = 200;
     const PAYLOAD_BYTES_MAX: usize = 1_300;
@@ -250,7 +251,7 @@ pub fn websocket(bytes: &[u8], cut: usize) {
 struct Handed {
     kind: &'static str,
     payload: Vec<u8>,
-    /// Its length if it was skipped; the payload is then its head.
+    /// The length of the message if it was skipped; the payload is then only the head.
     skipped: Option<u64>,
 }
 

@@ -52,7 +52,7 @@ const FIELDS: [Field; 7] = [
     Field::Signature,
 ];
 
-/// A genuine event and its members, mixed with extras in any order.
+/// A genuine event, and its members mixed with extras in any order.
 fn lawful_event() -> impl Strategy<Value = (VerifiedEvent, Vec<(String, Json)>)> {
     (signed(), extras()).prop_flat_map(|(event, extras)| {
         let members: Vec<_> = members(&event).into_iter().chain(extras).collect();

@@ -1,5 +1,5 @@
-//! Bytes that no well-behaved peer sends: there is no panic, and an event that parses gets the
-//! right verdict.
+//! Bytes that no well-behaved peer sends must not cause a panic, and an event that parses must get
+//! the right verdict.
 
 use proptest::collection::vec;
 use proptest::prelude::*;

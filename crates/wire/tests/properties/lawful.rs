@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// A JSON value that keeps the order of keys and repeated keys.
+/// A JSON value that keeps repeated keys and the order of keys.
 #[derive(Debug, Clone)]
 pub enum Json {
     /// A number or a literal, as written.

@@ -101,7 +101,7 @@ pub(in crate::api) async fn drop_letters(
     Ok(Json(json!({ "dropped": dropped })))
 }
 
-/// Fails if a letter that the call names does not exist; "all" may match none.
+/// Fails if the call names a letter that does not exist. A call for all letters may match none.
 fn counted(selector: LetterSelector, count: usize) -> Result<usize, ApiError> {
     match (selector, count) {
         (LetterSelector::One(_), 0) => Err(ApiError::not_found(

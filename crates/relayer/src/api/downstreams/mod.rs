@@ -1,4 +1,4 @@
-//! The routes of `/api/downstreams`: the state of each sink, its dead letters, and commands to it.
+//! The routes of `/api/downstreams`: states, dead letters and commands of sinks.
 
 mod dead_letters;
 mod view;
@@ -51,7 +51,7 @@ pub(super) async fn one(State(context): State<Context>, name: NameInPath) -> Res
     shown(&context, sink).await
 }
 
-/// `POST /api/downstreams/{name}/pause`: stops delivery, and keeps it stopped after a restart.
+/// `POST /api/downstreams/{name}/pause`: stops delivery. The pause persists across restarts.
 pub(super) async fn pause(State(context): State<Context>, name: NameInPath) -> Result<Json<Value>, ApiError> {
     apply(&context, name, Command::Pause).await
 }
@@ -64,7 +64,7 @@ pub(super) async fn resume(
     apply(&context, name, Command::Resume).await
 }
 
-/// `POST /api/downstreams/{name}/seek`: continues after another cursor.
+/// `POST /api/downstreams/{name}/seek`: continues delivery after another cursor.
 pub(super) async fn seek(
     State(context): State<Context>,
     name: NameInPath,

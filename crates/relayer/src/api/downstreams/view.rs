@@ -14,7 +14,7 @@ pub(super) struct Shown {
     /// The `status` and the data of the state.
     #[serde(flatten)]
     state: SinkState,
-    /// The sink has everything up to this cursor.
+    /// The sink has all events up to this cursor.
     cursor: Cursor,
     /// The number of sequences from the cursor to the head.
     lag: u64,
@@ -35,7 +35,7 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// Blocks on the disk to read the reception time of the first undelivered event.
+    /// Reads the reception time of the first undelivered event from the disk, which blocks.
     pub(super) fn of(sink: &Sink, log: &EventLog, head: Cursor) -> Result<Self, StorageError> {
         let cursor = sink.cursor();
         let next_ms = if cursor < head { log.received_after(cursor)? } else { None };

@@ -27,7 +27,7 @@ impl Expected for NewBot {
     const EXPECTED: &'static str = r#"{"bot_pubkey":"npub1…","name":"…"}"#;
 }
 
-/// `POST /api/bots/register`: registers a bot, or renames it.
+/// `POST /api/bots/register`: registers or renames a bot.
 pub(in crate::api) async fn register(
     State(context): State<Context>,
     call: Call,

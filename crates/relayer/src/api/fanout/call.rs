@@ -57,7 +57,7 @@ impl Call {
         if self.is_admin() { Ok(()) } else { Err(Refusal::AdminOnly) }
     }
 
-    /// Counts a new bot against the limit of the address.
+    /// Counts a new bot against the limit of the caller's address.
     pub(crate) fn count_new_bot(&self, fanout: &Fanout) -> Result<(), Refusal> {
         if self.is_admin() {
             return Ok(());
@@ -69,7 +69,7 @@ impl Call {
         })
     }
 
-    /// Counts a change against the limits of the key and the address.
+    /// Counts a change against the limits of the caller's key and address.
     pub fn count(&self, fanout: &Fanout) -> Result<(), Refusal> {
         match self.caller {
             Caller::Key(key) => Ok(fanout.call_limit.count(key, self.address)?),
@@ -82,7 +82,7 @@ impl FromRequest<Context> for Call {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, context: &Context) -> Result<Self, ApiError> {
-        // Checked before the body is read, so that a client is refused early.
+        // This check precedes reading the body, so that a client is refused early.
         loaded_fanout(context)?;
         let (parts, body) = request.into_parts();
         let address = parts.extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.address);

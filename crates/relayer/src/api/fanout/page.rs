@@ -29,8 +29,8 @@ impl Page {
         Ok(page)
     }
 
-    /// The number of items to read: one more than the page has, to know whether another page
-    /// follows.
+    /// The number of items to read: one more than the page shows. The additional item tells whether
+    /// another page follows.
     pub(crate) const fn read_limit(&self) -> usize {
         self.limit.saturating_add(1)
     }

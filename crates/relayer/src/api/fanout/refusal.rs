@@ -13,7 +13,7 @@ use crate::fanout::shared_secret::WeakSecret;
 use crate::limits::FOLLOWER_CONNECTIONS_MAX;
 use crate::nip19::InvalidKey;
 
-/// The error text is the message of the response: what is wrong, and how to fix it.
+/// The text of this error is the message of the response: what is wrong, and how to fix it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(in crate::api) enum Refusal {
     #[error("the fan-out is switched off; set enabled = true under [fanout]")]
@@ -90,7 +90,7 @@ impl Refusal {
             Self::DiskFull => (StatusCode::SERVICE_UNAVAILABLE, "disk_full"),
             Self::BadProof(BadProof::NoPublicUrl) => (StatusCode::FORBIDDEN, "public_url_required"),
             Self::BadProof(BadProof::TooMany) => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
-            // The client did nothing wrong: a new token will be accepted.
+            // The client did nothing wrong: the gateway will accept a new token.
             Self::BadProof(BadProof::BeforeStart) => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
             Self::ProofMissing | Self::TokenWrong | Self::BadProof(_) => {
                 (StatusCode::UNAUTHORIZED, "unauthorized")
@@ -113,7 +113,7 @@ impl Refusal {
         }
     }
 
-    /// Returns `Retry-After` or `WWW-Authenticate`, if it applies.
+    /// Returns the additional headers of the response: `Retry-After`, `WWW-Authenticate` or none.
     pub fn headers(&self) -> Vec<(HeaderName, HeaderValue)> {
         let seconds = match self {
             Self::RateLimited { retry_after, .. } | Self::NewBotsRateLimited { retry_after, .. } => {
@@ -156,7 +156,7 @@ impl From<RegistryError> for Refusal {
             RegistryError::Closed => Self::RegistrationClosed,
             RegistryError::NotApproved(_) => Self::NotApproved,
             RegistryError::Storage(error) if error.is_full() => Self::DiskFull,
-            // The registry logs when its database fails, so calls need not log it again.
+            // The registry logs failures of its database, so calls need not log them again.
             error => {
                 tracing::debug!("cannot answer a request: {error}");
                 Self::RegistryUnavailable

@@ -31,7 +31,7 @@ impl Expected for Subscription {
         r#"{"bot_pubkey":"npub1…","follower_pubkey":"npub1…"}, and "shared_secret" if there is one"#;
 }
 
-/// `POST /api/subscriptions`: adds a follow, or changes its secret.
+/// `POST /api/subscriptions`: adds a follow, or changes the secret of a follow.
 pub(in crate::api) async fn subscribe(
     State(context): State<Context>,
     call: Call,

@@ -21,8 +21,8 @@ use crate::fanout::proof::BadProof;
 use crate::fanout::serve::{AdmitError, ClientAuth, StartOptions};
 use crate::telemetry::metrics::label_value;
 
-/// Admits a follower that proves its key with the request (NIP-98) or will prove it on the socket
-/// (NIP-42).
+/// Admits a follower that proves its key with the request (NIP-98), or that will prove its key on
+/// the socket (NIP-42).
 pub(in crate::api) async fn upgrade(
     state: State<Context>,
     peer: ConnectInfo<Peer>,

@@ -58,7 +58,7 @@ pub(super) async fn one(
     RawQuery(query): RawQuery,
 ) -> Result<Json<Detail>, ApiError> {
     let Path(mut url) = url.map_err(|_| bad_relay_url("it is not percent-encoded UTF-8"))?;
-    // If the URL in the path was not encoded, its query arrives as the query of the request.
+    // If the URL in the path was not encoded, the URL's query arrives as the query of the request.
     if let Some(query) = query {
         url.push('?');
         url.push_str(&query);

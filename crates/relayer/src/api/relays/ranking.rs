@@ -51,7 +51,7 @@ impl Sort {
         named.map(|(_, sort)| *sort).ok_or_else(|| QueryError::value("sort", "bad_sort", expected()))
     }
 
-    /// Returns the value to sort by; `None` if it is unknown for this relay.
+    /// Returns the value to sort by; `None` if the value is unknown for this relay.
     fn figure(self, peer: &Peer) -> Option<u64> {
         let stats = &peer.stats;
         Some(match self {
@@ -131,7 +131,7 @@ impl Ranking {
                 peers
             }
             Some(sort) => {
-                // Each value is read once, because it may change while we sort.
+                // Each value is read once, because values may change while we sort.
                 let mut figures: Vec<(Option<u64>, Arc<Peer>)> =
                     peers.into_iter().map(|peer| (sort.figure(&peer), peer)).collect();
                 figures.sort_by(|(one, _), (other, _)| match (one, other) {

@@ -1,4 +1,4 @@
-//! The JSON of a relay in `/status`, in the list of relays, and for a single relay.
+//! The JSON of a relay: in `/status`, in the list of relays, and on its own.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ pub struct Connection {
     /// The `status` and the data of the state.
     #[serde(flatten)]
     state: ConnectionState,
-    /// Whether the relay is connected but sends nothing while several others do.
+    /// Whether the relay is connected but sends nothing, while several other relays send events.
     silent: bool,
     connections_opened: u64,
     reconnects: u64,
@@ -24,7 +24,7 @@ pub struct Connection {
     events: u64,
     first: u64,
     copies: u64,
-    /// The average delay of this relay's copies of events after the first copy.
+    /// How much later than the first copy this relay's copy of an event arrives, on average.
     late_ms: Option<f64>,
     notices: u64,
     requests: u64,
@@ -44,7 +44,7 @@ pub(crate) struct Detail {
     connection: Connection,
     /// The start of the proven span, in Unix seconds.
     proven_from: Option<u64>,
-    /// The end of the covered span, gaps included, in Unix seconds.
+    /// The end of the covered span, including gaps, in Unix seconds.
     covered_until: Option<u64>,
     open_gaps: Vec<Gap>,
     repair: Option<RepairProgress>,

@@ -1,5 +1,5 @@
 //! The rules for values: each reads a raw value, says what is allowed, and writes TOML. [`number`],
-//! [`text`] and [`sinks`] contain the rules of their kind.
+//! [`text`] and [`sinks`] contain the rules for numbers, texts and lists of sinks.
 
 mod number;
 mod sinks;
@@ -25,7 +25,7 @@ pub(super) struct Mismatch {
     pub(super) key: String,
     /// Byte offset in the file.
     pub(super) offset: usize,
-    /// `found …; allowed: …`.
+    /// The message: `found …; allowed: …`.
     pub(super) what: String,
 }
 
@@ -35,10 +35,10 @@ impl Mismatch {
     }
 }
 
-/// How the text of an environment variable is read: it has no syntax of its own.
+/// How the text of an environment variable is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// A number, a flag or a table, as TOML writes it.
+    /// A number, a flag or a table, in the syntax of TOML.
     Plain,
     /// Literal text.
     Text,
@@ -50,13 +50,13 @@ pub(super) enum Shape {
 pub(super) trait Rule {
     type Value;
 
-    /// Checks a value; the error names every item of a list that is wrong.
+    /// Checks a value. For a list, the error names every wrong item.
     fn read(&self, raw: &Raw<'_>) -> Result<Self::Value, Vec<Mismatch>>;
 
     /// The value in TOML; `None` if it is not set.
     fn show(&self, value: &Self::Value) -> Option<String>;
 
-    /// What is allowed, to be read after "allowed: ".
+    /// What is allowed; the text follows "allowed: ".
     fn allowed(&self) -> String;
 
     fn shape(&self) -> Shape {

@@ -14,7 +14,7 @@ use crate::config::value::Raw;
 pub struct Whole<T> {
     range: RangeInclusive<u64>,
     unit: &'static str,
-    /// The value of one unit in `T`; in milliseconds if `T` is a duration.
+    /// The value that one unit has in `T`; a duration counts milliseconds.
     factor: u64,
     stored_as: PhantomData<fn() -> T>,
 }
@@ -54,7 +54,6 @@ macro_rules! numbers {
 }
 numbers!(u16 u32 u64 usize);
 
-/// The number counts milliseconds.
 impl Number for Duration {
     fn from_u64(number: u64) -> Option<Self> {
         Some(Self::from_millis(number))

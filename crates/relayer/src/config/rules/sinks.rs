@@ -1,4 +1,4 @@
-//! Lists of sinks: tables whose keys are checked as strictly as those of the file.
+//! Lists of sinks. The keys of a sink's table are checked as strictly as the keys of the file.
 
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
@@ -15,7 +15,8 @@ use crate::config::sinks::{
 };
 use crate::config::value::Raw;
 
-/// The maximum number of sinks over TCP and HTTP. Each has a task, a socket and up to a few MiB.
+/// The maximum number of sinks over TCP and HTTP. Each sink takes a task, a socket and up to a few
+/// MiB of memory.
 pub(crate) const SINKS_MAX: usize = 1000;
 
 /// The keys that a sink must have.
@@ -23,14 +24,14 @@ const REQUIRED: [&str; 2] = ["name", "address"];
 
 /// How the tables of one transport are read.
 pub(crate) trait SinkTable: SinkOptions {
-    /// The template's text about the address, and its example.
+    /// The template's text about the address, and an example of an address.
     const ADDRESS: [&'static str; 2];
-    /// The options of this transport; [`COMMON_OPTIONS`] are added to them.
+    /// The options of this transport, in addition to [`COMMON_OPTIONS`].
     const OPTIONS: &'static [Key<Self>];
 
     fn address() -> Text<Self::Address>;
 
-    /// A key that contradicts another one, and why.
+    /// Returns a key that contradicts another key, and the reason.
     fn conflict(&self, address: &Self::Address) -> Option<(&'static str, &'static str)>;
 }
 
@@ -131,8 +132,8 @@ impl<O: SinkTable> Rule for Sinks<O> {
     }
 }
 
-/// Reads one table, and returns the sink with the position of its name. The error names every key
-/// that is wrong.
+/// Reads one table, and returns the sink with the position of its name. The error names every wrong
+/// key.
 fn read_sink<O: SinkTable>(
     table: &DeTable<'_>,
     offset: usize,
@@ -205,7 +206,7 @@ fn unknown_key<O: SinkTable>(key: &str) -> String {
     }
 }
 
-/// A sink on one line.
+/// Formats a sink as an inline table of TOML.
 fn inline_table<O: SinkTable>(sink: &SinkConfig<O>) -> String {
     let required = [("name", sink_name().show(&sink.name)), ("address", O::address().show(&sink.address))];
     let own = O::OPTIONS.iter().map(|option| (option.name, (option.show)(&sink.options)));

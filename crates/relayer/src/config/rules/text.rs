@@ -25,7 +25,7 @@ pub struct Text<T> {
     allowed: String,
     /// Whether the text may be a secret, so that errors do not show it.
     is_secret: fn(&str) -> bool,
-    /// The error, if not empty, says what in particular is wrong.
+    /// The error says what in particular is wrong; it may be empty.
     read: fn(&str) -> Result<T, String>,
     show: fn(&T) -> String,
 }
@@ -53,7 +53,7 @@ impl<T> Rule for Text<T> {
     fn show(&self, value: &T) -> Option<String> {
         let quoted = serde_json::to_string(&(self.show)(value)).ok()?;
         // JSON escapes only the control characters below space. TOML also forbids DEL, and
-        // terminals interpret those above it.
+        // terminals interpret the control characters above DEL.
         let escaped = |character: char| match character.is_control() {
             true => format!("\\u{:04X}", u32::from(character)),
             false => character.to_string(),
@@ -70,7 +70,7 @@ impl<T> Rule for Text<T> {
     }
 }
 
-/// A text whose type reports what is wrong with it.
+/// A text for which the errors of `T` say what is wrong.
 fn text<T: FromStr<Err: Display> + Display>(allowed: &str) -> Text<T> {
     Text {
         allowed: allowed.to_owned(),
@@ -98,7 +98,8 @@ pub(crate) fn http_url() -> Text<HttpUrl> {
     text("a URL (http:// or https://, and a host)")
 }
 
-/// An [`HttpUrl`] that is also the sink's name, which everybody sees.
+/// An [`HttpUrl`] that is also the sink's name. Everybody sees the name, so the URL must have no
+/// query.
 pub(crate) fn http_url_without_query() -> Text<HttpUrl> {
     Text {
         read: |text| match text.parse::<HttpUrl>() {
@@ -219,7 +220,7 @@ pub(crate) fn postgres_dsn() -> Text<Secret> {
     }
 }
 
-/// A file that holds a secret and is read immediately.
+/// A file with a secret. The file is read immediately.
 fn secret_file<T: crate::config::secret::Filed>(allowed: &str) -> Text<SecretFile<T>> {
     Text {
         allowed: format!("the path of a file of mode 600 or 400 that holds {allowed}"),
@@ -237,7 +238,7 @@ pub(crate) fn signing_keys_file() -> Text<SecretFile<SigningKeys>> {
     secret_file("up to four secrets (whsec_…)")
 }
 
-/// Whether a text in place of a path may be the secret itself, put there by mistake. Secrets are
+/// Whether a text may be a secret that was written in place of the path of its file. A secret is
 /// one long word, except for the `/` of base64 after `whsec_`. The path of an existing file is not
 /// a secret.
 fn may_be_a_secret(text: &str) -> bool {

@@ -12,9 +12,9 @@ use crate::event_log::record::IdRow;
 pub(crate) struct Batch<'s> {
     pub(super) store: &'s Store,
     pub(super) changes: WriteBatch,
-    /// Whether the batch adds a row.
+    /// Whether the batch adds a row, so that the disk must have room.
     pub(super) needs_room: bool,
-    /// Whether the caller has waited for room already.
+    /// Whether the caller has already waited for room on the disk.
     pub(super) has_waited: bool,
 }
 
@@ -42,19 +42,19 @@ impl Batch<'_> {
     }
 
     pub(crate) fn set_number(&mut self, key: &[u8], number: u64) {
-        // Without the column family the store would not have opened.
+        // The column family exists: the store would not have opened without it.
         if let Some(family) = self.store.db.cf_handle(keys::META) {
             self.changes.put_cf(family, key, number.to_be_bytes());
         }
     }
 
-    /// Commits, and waits for the disk if the store is configured to.
+    /// Commits. Waits for the disk if the store uses fsync.
     pub fn commit(self) -> Result<(), StorageError> {
         let durably = self.store.fsync;
         self.write(durably)
     }
 
-    /// Commits, and waits for the disk.
+    /// Commits and waits for the disk.
     pub(crate) fn commit_durably(self) -> Result<(), StorageError> {
         self.write(true)
     }
@@ -71,7 +71,7 @@ impl Batch<'_> {
     }
 }
 
-/// The name of the operation in an error about writing this family.
+/// Names the operation in errors about writing this family.
 fn writing(family: &str) -> &'static str {
     match family {
         keys::EVENTS | keys::IDS => "write events",

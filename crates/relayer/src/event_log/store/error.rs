@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use crate::event_log::free_space::{FreeSpace, NoRoom};
 use crate::event_log::keys::{FORMAT_OLDEST, FORMAT_VERSION};
 
-/// Why the log cannot be opened; a user can act on each of these.
+/// Why the log cannot be opened. A user can fix each of these problems.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Another process has it open.
+    /// Another process has the log open.
     #[error(
         "{path} is in use by another process; stop that one, or set another [deduplication] rocksdb_path"
     )]
@@ -39,7 +39,7 @@ pub enum OpenError {
         /// The number of bytes that is always enough.
         needed_bytes: u64,
     },
-    /// RocksDB reports damage.
+    /// RocksDB reports that the log is damaged.
     #[error(
         "the log at {path} is damaged: {reason}; restore it from a backup, or move it away to start with an empty one"
     )]
@@ -58,7 +58,7 @@ pub enum OpenError {
         /// The log's directory.
         path: PathBuf,
     },
-    /// Another version wrote it, with a format that this one does not open.
+    /// Another version wrote the log in a format that this version does not open.
     #[error(
         "the log at {path} has format {found}, and this version opens formats {FORMAT_OLDEST} to {FORMAT_VERSION}; \
          use the version that wrote it, or move the log away to start with an empty one"
@@ -74,7 +74,7 @@ pub enum OpenError {
     Storage(#[from] StorageError),
 }
 
-/// RocksDB failed or returned damaged data, and the process must not treat that as "absent"; or the
+/// RocksDB failed or returned damaged data, which the process must not treat as "absent". Or the
 /// disk has no room, and nothing was written.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the event log failed to {operation}: {reason}")]
@@ -98,8 +98,8 @@ impl StorageError {
         Self { operation, reason: format!("the disk is full: {error}"), is_full: true }
     }
 
-    /// Whether nothing was written because the disk has no room. That is temporary, and nothing is
-    /// damaged.
+    /// Whether nothing was written because the disk has no room. Such an error is temporary, and no
+    /// data is damaged.
     pub const fn is_full(&self) -> bool {
         self.is_full
     }
@@ -109,12 +109,12 @@ impl StorageError {
     }
 }
 
-/// How the system reports a full disk.
+/// The system's text for a full disk.
 const NO_SPACE: &str = "No space left on device";
 
 /// The error for a log that cannot be opened because the disk is full.
 pub(super) fn full(path: &Path, needed_bytes: u64) -> OpenError {
-    // A folder that does not exist yet will be on the file system of its parent.
+    // A folder that does not exist yet will be created on the file system of its parent.
     let existing = path.ancestors().find(|folder| folder.exists()).unwrap_or(path);
     let free_bytes = FreeSpace::of(existing.to_owned()).bytes().unwrap_or(0);
     OpenError::Full { path: path.to_owned(), free_bytes, needed_bytes }
@@ -145,7 +145,7 @@ pub(super) fn open_error(
 mod tests {
     use super::*;
 
-    /// The text of RocksDB 10 on a full tmpfs.
+    /// The error text of RocksDB 10 on a full tmpfs.
     #[test]
     fn a_full_disk_at_the_start_says_make_room() {
         let reason = "IO error: No space left on device: While appending to file: /data/log/000012.sst: No space \

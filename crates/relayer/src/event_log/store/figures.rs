@@ -12,7 +12,7 @@ enum Scope {
     EachFamily,
     /// The database, or the block cache that all column families share: each gives the same answer.
     Database,
-    /// A flag, which is 1 if it is set for any column family.
+    /// A flag; the figure is 1 if the flag is set for any column family.
     AnyFamily,
 }
 
@@ -30,7 +30,7 @@ const FIGURES: [(&str, &property::PropName, Scope); 10] = [
 ];
 
 impl Store {
-    /// RocksDB's properties, by name; 0 for those that RocksDB does not know.
+    /// The figures with their names; 0 for a property that RocksDB does not know.
     pub fn figures(&self) -> impl Iterator<Item = (&'static str, u64)> {
         FIGURES.iter().map(|(name, property, scope)| {
             let sum = |families: &[&str]| -> u64 {

@@ -78,7 +78,7 @@ impl Store {
             );
             backup::put_in_place(path).map_err(|error| unusable(&error))?;
         }
-        // An interrupted backup or restore may have left files there.
+        // An interrupted backup or restore may have left files in the staging folder.
         backup::remove_folder(&path.join(backup::STAGING)).map_err(|error| unusable(&error))?;
         Ok(store)
     }
@@ -122,7 +122,7 @@ impl Store {
         }
     }
 
-    /// The last sequence that may have been assigned, and the oldest that is kept.
+    /// The last sequence that may have been assigned, and the oldest sequence that is kept.
     pub(in crate::event_log) fn bounds(&self) -> Result<(Cursor, Seq), StorageError> {
         let head = self.number(keys::META_HEAD)?.unwrap_or(0);
         let reserved = self.number(keys::META_RESERVED)?.unwrap_or(0);
@@ -135,8 +135,8 @@ impl Store {
         self.fsync
     }
 
-    /// A batch of changes. If it adds a row, the disk must have room; a batch that only deletes
-    /// makes room.
+    /// A batch of changes. A batch that adds a row needs room on the disk; a batch that only
+    /// deletes makes room.
     pub(in crate::event_log) fn batch(&self) -> Batch<'_> {
         Batch { store: self, changes: WriteBatch::default(), needs_room: false, has_waited: false }
     }
@@ -150,7 +150,7 @@ impl Store {
         &self.room
     }
 
-    /// Deletes the events below `floor`, and frees the space that they occupy.
+    /// Deletes the events below `floor` and frees their space.
     pub(in crate::event_log) fn trim(&self, floor: Seq) -> Result<(), StorageError> {
         const OPERATION: &str = "trim old events";
         let family = self.family(keys::EVENTS, OPERATION)?;
@@ -158,7 +158,8 @@ impl Store {
         let mut batch = self.batch();
         batch.changes.delete_range_cf(family, from, to);
         batch.set_number(keys::META_FLOOR, floor.get());
-        // Deleted files do not come back, so the floor must be on the disk first.
+        // Deleted files do not come back after a power loss, so the floor must be on the disk
+        // first.
         batch.commit_durably()?;
         self.forgettable.floor.store(floor.get(), Ordering::Release);
         // A range of keys excludes its end, but a range of files includes it.
@@ -174,7 +175,7 @@ impl Store {
         self.forgettable.created_before.store(seconds, Ordering::Release);
     }
 
-    /// A property of a column family; `None` if RocksDB does not know it.
+    /// A property of a column family; `None` if RocksDB does not know the property.
     pub(in crate::event_log) fn property(&self, family: &str, property: &PropName) -> Option<u64> {
         self.db.property_int_value_cf(self.db.cf_handle(family)?, property).ok().flatten()
     }

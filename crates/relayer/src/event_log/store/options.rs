@@ -14,10 +14,10 @@ use crate::event_log::keys;
 use crate::event_log::record::IdRow;
 use crate::limits::DATABASE_OPEN_FILES_MAX;
 
-/// Write buffers of a column family: the active one, and one that is being flushed.
+/// Write buffers of a column family: one active buffer, and one that is being flushed.
 const BUFFERS_MAX: usize = 2;
-/// Space for the other files that RocksDB writes: its manifest, its own log, the indexes of sorted
-/// files.
+/// Disk space for what RocksDB writes besides buffers: its manifest, its own log, the indexes of
+/// sorted files.
 const BESIDE_BUFFERS_BYTES: usize = 8 << 20;
 
 /// Bytes of the write-ahead log at which the oldest write buffers are flushed.
@@ -76,24 +76,25 @@ fn buffer_bytes(family: &str, of_events: usize) -> usize {
     match family {
         keys::EVENTS => of_events,
         keys::IDS => of_events / 2,
-        // The same few thousand rows are written again and again; merging them is quick.
+        // The same few thousand rows are overwritten again and again, so flushing merges them
+        // quickly.
         keys::RELAYS => 8 << 20,
-        // Rarely written, but sometimes 100,000 rows of 150 bytes at once.
+        // Rows are rarely written, but sometimes 100,000 rows of 150 bytes at once.
         keys::REGISTRY => 8 << 20,
-        // Rarely written.
+        // Rows are rarely written.
         keys::DEAD_LETTERS => 4 << 20,
         // A few rows that are rewritten ten times a second.
         _ => 1 << 20,
     }
 }
 
-/// Which ids may be deleted: those of trimmed events that are too old to be admitted again. Shared
-/// with RocksDB's compaction, which deletes them.
+/// Decides which ids may be deleted: the ids of trimmed events that are too old to be admitted
+/// again. RocksDB's compaction shares this struct and deletes such ids.
 #[derive(Debug, Default)]
 pub(super) struct Forgettable {
     /// Events below this sequence are trimmed.
     pub floor: AtomicU64,
-    /// Events created before this Unix time (seconds) are not admitted; 0 if all ages are.
+    /// Events created before this Unix time (seconds) are not admitted; 0 if events of any age are.
     pub(crate) created_before: AtomicU64,
 }
 
@@ -117,8 +118,8 @@ pub(super) fn database_options(settings: &StoreOptions) -> Options {
     options.set_keep_log_file_num(2);
     options.set_max_log_file_size(4 << 20);
     options.set_log_level(LogLevel::Warn);
-    // With fsync, only the last record of the write-ahead log can be torn, and it was never
-    // confirmed; any other gap is damage. Without fsync, a power loss may leave gaps.
+    // With fsync, only the last record of the write-ahead log can be torn, and that record was
+    // never confirmed; any other gap is damage. Without fsync, a power loss may leave gaps.
     options.set_wal_recovery_mode(if settings.fsync {
         DBRecoveryMode::TolerateCorruptedTailRecords
     } else {
@@ -147,7 +148,8 @@ pub(super) fn column_families(
         EventCompression::Zstd => DBCompressionType::Zstd,
     });
 
-    // Ids are random: compression gains nothing, and nearly every look-up misses.
+    // Compression gains nothing, because ids are random. A Bloom filter helps, because nearly every
+    // look-up misses.
     blocks.set_bloom_filter(10.0, false);
     let mut ids = Options::default();
     ids.set_block_based_table_factory(&blocks);

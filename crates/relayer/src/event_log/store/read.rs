@@ -55,7 +55,7 @@ impl Store {
     }
 
     /// Calls `each` for the rows of a family from a key on, until `each` returns `Some(false)`.
-    /// `None` means that a row is damaged.
+    /// `each` returns `None` for a damaged row.
     pub(in crate::event_log) fn for_each_row(
         &self,
         family: &'static str,
@@ -80,7 +80,8 @@ impl Store {
         Ok(self.get(family, key, reading(family))?.map(|row| row.to_vec()))
     }
 
-    /// The entries from `first` to `last`, but at most `events_max` and about `bytes_max`.
+    /// The entries from `first` to `last`, at most `events_max` of them and about `bytes_max`
+    /// bytes.
     pub(in crate::event_log) fn read(
         &self,
         first: Seq,
@@ -100,7 +101,7 @@ impl Store {
         Ok(entries)
     }
 
-    /// The bytes of records that were ever written, according to the newest one.
+    /// The total bytes of all records that were ever written, according to the newest record.
     pub(in crate::event_log) fn bytes_written(&self) -> Result<u64, StorageError> {
         let bytes = self.newest(|record, length| record.bytes_before + length as u64)?;
         Ok(bytes.unwrap_or(0))
@@ -129,7 +130,7 @@ impl Store {
     }
 }
 
-/// The name of the operation in an error about reading this family.
+/// Names the operation in errors about reading this family.
 pub(in crate::event_log) fn reading(family: &str) -> &'static str {
     match family {
         keys::EVENTS => "read events",

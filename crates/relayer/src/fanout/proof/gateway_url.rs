@@ -7,7 +7,7 @@ use url::{Host, Url};
 use crate::config::PublicUrl;
 
 /// The gateway's URL. It is configured, because the `Host` header of a request cannot be trusted:
-/// another server could replay a follower's proof to us.
+/// another server could forward a follower's proof to us.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GatewayUrl {
     /// Only this URL.
@@ -27,8 +27,8 @@ impl GatewayUrl {
         }
     }
 
-    /// Whether a URL refers to this path and query on our server. A WebSocket URL may have an HTTP
-    /// scheme.
+    /// Whether a URL refers to this path and query on our server. The URL of a WebSocket may have
+    /// an HTTP scheme.
     pub(super) fn matches(&self, url: &str, path_and_query: &str) -> bool {
         let Some(url) = as_http(url) else { return false };
         let base = match self {
@@ -42,7 +42,7 @@ impl GatewayUrl {
         as_http(&format!("{base}{path_and_query}")).is_some_and(|ours| ours == url)
     }
 
-    /// Returns the URL that should have been signed, for an error message. A long path is cut.
+    /// Returns the URL that should have been signed, for an error message. Shortens a long path.
     pub(super) fn expected(&self, path_and_query: &str) -> Box<str> {
         const CHARACTERS_MAX: usize = 300;
         let path: String = path_and_query.chars().take(CHARACTERS_MAX).collect();
@@ -54,15 +54,15 @@ impl GatewayUrl {
         }
     }
 
-    /// Whether a URL refers to `/fanout` or to the server as a whole: the NIP-42 `relay` tag may be
-    /// either.
+    /// Whether a URL refers to `/fanout` or to the server as a whole. The `relay` tag of NIP-42 may
+    /// name either.
     pub(super) fn matches_relay(&self, url: &str) -> bool {
         let url = url.trim_end_matches('/');
         ["", "/", "/fanout"].iter().any(|path| self.matches(url, path))
     }
 }
 
-/// Normalises a URL, with `ws` and `wss` as `http` and `https`.
+/// Normalises a URL. Replaces the schemes `ws` and `wss` by `http` and `https`.
 fn as_http(url: &str) -> Option<Url> {
     let rest = |scheme: &str| {
         let (found, rest) = url.split_at_checked(scheme.len())?;

@@ -1,7 +1,7 @@
-//! Verifies who holds a key: NIP-42 on a WebSocket, NIP-98 on a request.
+//! Verifies that a client holds a key: by NIP-42 on a WebSocket, by NIP-98 on a request.
 //!
-//! Both proofs are signed events that name the [`gateway_url`] and their purpose. A proof is
-//! refused if it is for another server, request or time, or if it was used before.
+//! Both proofs are signed events that name the [`gateway_url`] and their purpose. A proof for
+//! another server, request or time is refused, and so is a proof that was used before.
 
 pub(crate) mod gateway_url;
 pub(crate) mod nip42;
@@ -39,8 +39,8 @@ pub enum BadProof {
         "it is dated ahead: created_at must be within {0} seconds of the gateway's clock; set your clock"
     )]
     Future(u64),
-    /// The event is older than this process, or its date lies in a time that the clock has shown
-    /// twice, so it may have been used before.
+    /// The event may have been used before: it is older than this process, or the clock has shown
+    /// the time of its date twice.
     #[error("it was signed before the gateway started, or before its clock was set; sign a new one")]
     BeforeStart,
     #[error("it was signed for another URL than this request's: its `{tag}` tag must be {expected}")]
@@ -69,7 +69,7 @@ pub enum BadProof {
 #[derive(Debug)]
 pub struct ProofVerifier {
     gateway_url: GatewayUrl,
-    /// A verification takes 50 us, so the lock is held only briefly.
+    /// Locked only briefly: a verification takes 50 us.
     verifier: Mutex<Verifier>,
     used_tokens: Mutex<UsedTokens>,
     clock: Clock,
@@ -82,7 +82,7 @@ impl ProofVerifier {
         Self { gateway_url, verifier, used_tokens, clock }
     }
 
-    /// Whether the gateway knows its own URL. Without it no proof can be verified.
+    /// Whether the gateway knows its own URL, without which no proof can be verified.
     pub(crate) const fn can_verify(&self) -> bool {
         !matches!(self.gateway_url, GatewayUrl::Unknown)
     }
@@ -92,7 +92,7 @@ impl ProofVerifier {
         self.used_tokens.lock().len()
     }
 
-    /// Verifies the signature. Called after all other checks.
+    /// Verifies the signature, after all other checks.
     fn verify(&self, event: &UnverifiedEvent<'_>) -> Result<PublicKey, BadProof> {
         let verified = self.verifier.lock().verify(event).map_err(BadProof::Forged)?;
         Ok(*verified.pubkey())

@@ -1,4 +1,4 @@
-//! NIP-98: a request carries an event that was signed for only this request.
+//! NIP-98: a request carries an event that was signed for this request alone.
 
 use std::time::Duration;
 
@@ -23,12 +23,12 @@ pub struct Request<'a> {
     pub method: &'a str,
     /// Path and query as received.
     pub(crate) path_and_query: &'a str,
-    /// Empty if the request has no body.
+    /// The body; empty if the request has none.
     pub body: &'a [u8],
 }
 
 impl ProofVerifier {
-    /// Returns the key that signed a token for a request. The token cannot be used again.
+    /// Returns the key that signed a token for a request. A token can be used only once.
     pub(crate) fn verify_token(&self, token: &[u8], request: Request<'_>) -> Result<PublicKey, BadProof> {
         self.verify_token_at(token, request, self.clock.now(), self.clock.uptime())
     }
@@ -49,7 +49,8 @@ impl ProofVerifier {
         let json = STANDARD.decode(token).map_err(|_| BadProof::NotEncoded)?;
         let event = UnverifiedEvent::parse(&json).map_err(BadProof::Malformed)?;
         check(&event, KIND, TOKEN_SECS_MAX, now.secs())?;
-        // The start by the current clock: the clock may have been wrong at that time.
+        // The time of the start is computed from the current clock: the clock may have been wrong
+        // at the start.
         let uptime_ms = u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX);
         if event.created_at < now.ms.saturating_sub(uptime_ms) / 1_000 {
             return Err(BadProof::BeforeStart);
@@ -192,7 +193,7 @@ mod tests {
         assert_eq!(unnamed.verify_token_in(token.as_bytes(), REQUEST, NOW), Err(BadProof::NoPublicUrl));
     }
 
-    /// Creates a token dated now by `clock`.
+    /// Creates a token with the current time of `clock`.
     fn present(clock: &Clock, nonce: &str) -> String {
         let tags = [RIGHT[0], RIGHT[1], RIGHT[2], ["nonce", nonce]];
         token(clock.unix_secs(), KIND, &tags)
@@ -218,7 +219,7 @@ mod tests {
         }
     }
 
-    /// A sweep of expired tokens must not let a token in twice, either.
+    /// Even a sweep of expired tokens must not let a token in twice.
     #[test]
     fn no_step_of_the_clock_lets_a_token_in_twice() {
         for away in [10, 61, 300, 7_200, 32 * 86_400] {

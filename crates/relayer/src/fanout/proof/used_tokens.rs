@@ -1,7 +1,7 @@
 //! Remembers used tokens for as long as they are valid.
 //!
-//! The clock may be set back. Therefore, when tokens are swept, the span of their dates is kept,
-//! and any token dated in that span is refused.
+//! The clock may be set back. Therefore a sweep of expired tokens keeps the span of their dates,
+//! and any token that is dated in that span is refused.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -11,20 +11,20 @@ use wire::ClaimedId;
 use crate::clock::{Base, Now};
 use crate::limits::{TOKEN_SECS_MAX, TOKENS_MAX};
 
-/// The number of clock settings that have their own span. Beyond this number the two oldest spans
-/// are joined, so that more tokens are refused.
+/// The maximum number of clock settings with their own span. Beyond this number, the two oldest
+/// spans are joined, so more tokens are refused.
 const SETTINGS_MAX: usize = 32;
 
-/// Used tokens by the first half of their ids. It takes 2^128 attempts to find a second event with
-/// the same half.
+/// Used tokens by the first half of their ids. Finding another event with the same half takes 2^128
+/// attempts.
 #[derive(Debug, Default)]
 pub(super) struct UsedTokens {
     tokens: HashMap<[u8; 16], Token>,
     settings: Vec<ClockSetting>,
-    /// The number of tokens at which expired ones are swept.
+    /// The number of tokens at which expired tokens are swept.
     sweep_at: usize,
-    /// The second of the last sweep. With many tokens a sweep takes milliseconds, so it runs at
-    /// most once a second.
+    /// When tokens were last swept, in Unix seconds. A sweep of many tokens takes milliseconds, so
+    /// tokens are swept at most once a second.
     swept_at: u64,
 }
 
@@ -36,7 +36,7 @@ struct Token {
     base: Base,
 }
 
-/// A clock setting, and the dates of the swept tokens that were used under it.
+/// A clock setting, and the dates of the swept tokens that were used under that setting.
 #[derive(Debug)]
 struct ClockSetting {
     base: Base,
@@ -121,7 +121,7 @@ mod tests {
         ClaimedId::from_bytes(bytes)
     }
 
-    /// Returns times of one clock setting, by their second.
+    /// Returns a function from Unix seconds to times of one clock setting.
     fn clock() -> impl Fn(u64) -> Now {
         let base = Clock::system().now().base;
         move |second| Now { ms: second * 1_000, base, steps: 0 }

@@ -1,6 +1,8 @@
-//! The bots and follows in memory, about 300 bytes per follow. No event needs a database query.
+//! The bots and follows in memory, about 300 bytes per follow, so that no event needs a database
+//! query.
 //!
-//! A connected follower shares this state, so a change of its follows applies to its next message.
+//! The connections of a follower share this state, so a change of follows applies from the next
+//! message on.
 
 use std::borrow::Borrow;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -42,7 +44,7 @@ struct BotInner {
 #[derive(Debug)]
 pub struct Follower {
     pub pubkey: PublicKey,
-    /// Sorted by bot. Connections keep the last version that they saw, to find out what has
+    /// Sorted by bot. A connection keeps the last version that it saw, to find out what has
     /// changed.
     follows: RwLock<Arc<Vec<Follow>>>,
     /// The number of connections. Changed only while the directory's write lock is held.
@@ -99,14 +101,14 @@ pub struct ListedFollower {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooManyConnections;
 
-/// A connection of a follower; it counts until it is dropped.
+/// A connection of a follower. The connection counts until this value is dropped.
 #[derive(Debug)]
 pub struct Presence {
     directory: Arc<Directory>,
     follower: Arc<Follower>,
 }
 
-/// A follow and the key derived from its secret.
+/// A follow, and the key that is derived from its secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnsealedFollow {
     pub key: FollowKey,
@@ -160,8 +162,8 @@ impl Directory {
         bots
     }
 
-    /// Returns the bot that was registered first among the bots that have no followers and have
-    /// published nothing.
+    /// Among the bots that have no followers and have published nothing, returns the bot that was
+    /// registered first.
     pub(crate) fn oldest_idle_bot(&self) -> Option<PublicKey> {
         let state = self.state.read();
         let idle = state.bots.values().filter_map(|bot| {
@@ -182,7 +184,7 @@ impl Directory {
         self.state.write().remove_follow(key);
     }
 
-    /// Removes a bot and its follows, if it exists.
+    /// Removes a bot, if it exists, and its follows.
     pub fn remove_bot(&self, pubkey: &PublicKey) {
         self.state.write().remove_bot(pubkey);
     }
@@ -217,7 +219,7 @@ impl Directory {
         Some(UnsealedFollow { key: *key, secret: follow.secret, since_ms: follow.since_ms })
     }
 
-    /// Whether a follower follows the maximum number of bots.
+    /// Whether a follower follows [`FOLLOWS_MAX`] bots.
     pub(crate) fn is_at_follow_limit(&self, follower: &PublicKey) -> bool {
         let state = self.state.read();
         state.followers.get(follower).is_some_and(|found| found.0.follows.read().len() >= FOLLOWS_MAX)
@@ -237,7 +239,7 @@ impl Directory {
         Ok(Presence { directory: Arc::clone(self), follower })
     }
 
-    /// Marks bots as having published and wakes their connected followers.
+    /// Marks bots as having published, and wakes the connected followers of these bots.
     pub fn wake_followers<'a>(&self, bots: impl Iterator<Item = &'a PublicKey>) {
         for bot in bots {
             let Some(bot) = self.bot(bot) else { continue };
@@ -269,7 +271,7 @@ impl State {
         });
         bot.inner.write().row = row;
         if !is_approved {
-            // An unapproved bot must not deliver anything, no matter who created its follows.
+            // An unapproved bot must not deliver signals, no matter who added its follows.
             let followers = bot.follower_keys();
             followers
                 .into_iter()
@@ -290,7 +292,8 @@ impl State {
                 }
             }
             Err(index) => {
-                // Most followers have few follows; growing by default would reserve space for four.
+                // Most followers have few follows; by default, the vector would reserve space for
+                // four.
                 follows.reserve_exact(1);
                 follows.insert(index, follow);
                 self.follows += 1;
@@ -310,7 +313,7 @@ impl State {
             self.follows -= 1;
         }
         drop(follows);
-        // The follower's connections send a notice.
+        // The follower's connections must send a notice.
         follower.wake.notify_waiters();
         if let Some(bot) = self.bots.get(&key.bot) {
             bot.inner.write().followers.remove(&key.follower);
@@ -336,7 +339,8 @@ impl State {
         new
     }
 
-    /// Removes a follower that neither follows a bot nor is connected, so that it uses no memory.
+    /// Removes a follower that neither follows a bot nor is connected: such followers must use no
+    /// memory.
     fn forget_if_idle(&mut self, follower: &Follower) {
         if !follower.is_connected() && follower.follows.read().is_empty() {
             self.followers.remove(&follower.pubkey);
@@ -410,7 +414,7 @@ impl Follower {
         !self.follows.read().is_empty()
     }
 
-    /// Completes when there may be a signal; wake-ups count from when the future is
+    /// Completes when there may be a signal. Wake-ups count from the moment when the future is
     /// [enabled](Notified::enable).
     pub fn woken(&self) -> Notified<'_> {
         self.wake.notified()

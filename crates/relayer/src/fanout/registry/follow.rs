@@ -1,5 +1,5 @@
 //! The follows of one follower: the encryption key for each bot, and the changes between two
-//! versions.
+//! versions of the follows.
 
 use std::sync::Arc;
 
@@ -16,16 +16,16 @@ pub(crate) struct Follow {
     pub(super) since_ms: u64,
 }
 
-/// The key that encrypts a follower's messages.
+/// The key that encrypts a bot's signals for a follower.
 #[derive(Debug, Clone)]
 pub(crate) enum SignalKey {
     /// The NIP-44 conversation key.
     Conversation,
-    /// The key derived from the shared secret.
+    /// The key that is derived from the shared secret.
     SharedSecret(Arc<MessageKey>),
 }
 
-/// A change of a follow that the follower's connections are told about.
+/// A change of a follow, which the follower's connections are told about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Notice {
     /// The follower gets no more signals from this bot.

@@ -17,12 +17,12 @@ pub enum Health {
     Up,
     /// The database can be read but not written.
     ReadOnly {
-        /// The last time at which writes worked, in Unix milliseconds.
+        /// Since when writes have failed, in Unix milliseconds.
         since_ms: u64,
     },
     /// The database cannot be used.
     Down {
-        /// The last time at which writes worked, in Unix milliseconds.
+        /// Since when writes have failed, in Unix milliseconds.
         since_ms: u64,
         /// The reason, without confidential details.
         reason: &'static str,
@@ -39,7 +39,7 @@ impl Health {
         }
     }
 
-    /// Whether both are the same state, ignoring the time.
+    /// Whether both are the same state, regardless of the time.
     fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Up, Self::Up) | (Self::ReadOnly { .. }, Self::ReadOnly { .. }) => true,
@@ -53,7 +53,7 @@ impl Health {
 #[derive(Debug)]
 pub(super) struct HealthMonitor {
     store: &'static str,
-    /// The health, and when it last stopped being `Up`.
+    /// The health, and the time of the last change from or to `Up`.
     health: Mutex<(Health, Instant)>,
     write_failed: Notify,
     metrics: Arc<Metrics>,
@@ -68,12 +68,12 @@ impl HealthMonitor {
         self.health.lock().0.clone()
     }
 
-    /// Waits for a failed write. A write that has failed since the last call counts.
+    /// Waits for a failed write. Completes at once if a write has failed since the last call.
     pub(crate) async fn write_failed(&self) {
         self.write_failed.notified().await;
     }
 
-    /// Records that the store was read in this mode.
+    /// Records a successful read of a store in this mode.
     pub(crate) fn note_read(&self, mode: Mode) {
         match mode {
             Mode::Writable => self.note_up(),
@@ -103,7 +103,7 @@ impl HealthMonitor {
         }
     }
 
-    /// Records that the store cannot be read, or its changes cannot be received.
+    /// Records that the store cannot be read, or that its changes cannot be received.
     pub(crate) fn note_unavailable(&self, error: &RegistryError) {
         let mut state = self.health.lock();
         let (health, since) = &mut *state;

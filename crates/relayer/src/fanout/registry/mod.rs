@@ -1,9 +1,9 @@
 //! The registry: bots and follows, stored in a [`store`] and cached in a [`directory`].
 //!
-//! A [`row`] is a bot or a follow. Secrets are [sealed](seal) before a store gets them. There are
-//! two stores: [`embedded`] in the gateway's own database, and [`postgres`], which several gateways
-//! share. The store decides the outcome of each change; then the directory is updated. A shared
-//! store also reports changes by other gateways.
+//! A [`row`] is a bot or a follow. A store gets only [sealed](seal) secrets. There are two stores:
+//! [`embedded`] in the gateway's own database, and [`postgres`], which several gateways share. The
+//! store decides the outcome of each change; then the directory is updated. A shared store also
+//! reports changes by other gateways.
 
 pub mod directory;
 pub(crate) mod embedded;
@@ -43,7 +43,8 @@ pub use seal::{SealedSecret, Sealer};
 pub use store::{Changed, Mode, RegistryError, Store};
 pub use writes::{NewBots, Registered};
 
-/// Limits that keep callers from filling memory and disk. Existing rows beyond the limits are kept.
+/// Limits that prevent callers from filling memory and disk. Existing rows beyond the limits are
+/// kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RegistryLimits {
     pub bots: usize,
@@ -57,8 +58,9 @@ pub struct Registry {
     owner: PublicKey,
     sealer: Sealer,
     directory: Arc<Directory>,
-    /// Held from a write, or a read of other gateways' changes, until the directory is updated, so
-    /// that the directory never shows an older state. The value is the time of the last full read.
+    /// Held while the store is written, or changes of other gateways are read, and until the
+    /// directory is updated. So the directory never returns to an older state. The value is the
+    /// time of the last full read.
     write_lock: tokio::sync::Mutex<Option<Instant>>,
     health: HealthMonitor,
     limits: RegistryLimits,
@@ -66,7 +68,7 @@ pub struct Registry {
     metrics: Arc<Metrics>,
 }
 
-/// Opens the configured store: PostgreSQL if configured, otherwise the gateway's own database.
+/// Opens the store: PostgreSQL if configured, otherwise the gateway's own database.
 pub fn store(
     config: &Config,
     log: &Arc<EventLog>,
@@ -134,13 +136,13 @@ impl Registry {
         self.health.get()
     }
 
-    /// Whether the store has been read since the start. Until then no bot is known.
+    /// Whether the store has been read since the start. No bot is known before that read.
     pub fn is_loaded(&self) -> bool {
         self.is_loaded.load(Ordering::Acquire)
     }
 
-    /// Applies the changes that other gateways make, and reads everything again after an
-    /// interruption. Never returns.
+    /// Applies the changes of other gateways. Reads all rows again after an interruption. Never
+    /// returns.
     pub async fn keep_in_sync(&self) {
         loop {
             if let Err(error) = self.sync_once().await {
@@ -175,9 +177,10 @@ impl Registry {
         }
     }
 
-    /// Reads everything again. A read-only store is checked at each attempt but read less often.
+    /// Reads all rows again. Each attempt checks whether the store is read-only; a read-only store
+    /// is read less often.
     async fn reload(&self) -> Result<(), RegistryError> {
-        // No timeout is needed: the writers ahead have their own timeouts.
+        // No timeout is needed: the writers that hold the lock have timeouts.
         let mut read_at = self.write_lock.lock().await;
         let mode = self.store.prepare(self.owner).await?;
         let is_recent = read_at.is_some_and(|at| at.elapsed() < REGISTRY_RETRY_SELDOM);
@@ -209,7 +212,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Reads these rows again.
+    /// Reads these rows again and updates the directory.
     async fn refresh(&self, _: &WriteGuard<'_>, keys: &[RowKey]) -> Result<(), RegistryError> {
         let rows = self.store.read(self.owner, keys).await?;
         for (key, row) in keys.iter().zip(rows) {
@@ -230,8 +233,8 @@ impl Registry {
         Ok(())
     }
 
-    /// Derives the key of a follow. A follow whose secret cannot be unsealed is left out, because
-    /// its signals would be encrypted with a key that the follower does not expect.
+    /// Derives the key of a follow. Returns `None` if the secret cannot be unsealed, because the
+    /// follower would not expect signals that are encrypted with another key.
     fn unseal(&self, follow: FollowRow) -> Option<UnsealedFollow> {
         let FollowKey { bot, follower } = follow.key;
         let message_key = self.message_key(&follow).inspect_err(|error| {
@@ -250,7 +253,7 @@ impl Registry {
         secret.is_some_and(|secret| shared_secret::check(&secret, &[bot, follower, self.owner]).is_err())
     }
 
-    /// Derives the key of a follow from its secret, if it has one.
+    /// Derives the key of a follow from its secret; `None` if the follow has no secret.
     fn message_key(&self, follow: &FollowRow) -> Result<Option<Arc<MessageKey>>, UnsealError> {
         let Some(sealed) = &follow.secret else { return Ok(None) };
         let secret = self.sealer.open(&follow.key, sealed)?;

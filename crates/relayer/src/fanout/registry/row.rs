@@ -15,7 +15,7 @@ pub struct BotRow {
     pub name: BotName,
     /// Unix milliseconds of the first registration.
     pub registered_at_ms: u64,
-    /// Whether the bot may be followed. If not, it waits for the operator's approval.
+    /// Whether the bot may be followed. If not, the bot waits for the operator's approval.
     pub is_approved: bool,
 }
 
@@ -24,7 +24,8 @@ pub struct BotRow {
 pub struct FollowRow {
     /// The bot and the follower.
     pub key: FollowKey,
-    /// The shared secret, sealed. Without one, the NIP-44 conversation key protects the signals.
+    /// The sealed shared secret. Without a shared secret, the NIP-44 conversation key encrypts the
+    /// signals.
     pub secret: Option<SealedSecret>,
     /// Unix milliseconds of the first subscription.
     pub since_ms: u64,
@@ -39,7 +40,7 @@ pub struct FollowKey {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Row {
     Bot(BotRow),
-    /// A follow, whose bot exists.
+    /// A follow. Its bot exists.
     Follow(FollowRow),
 }
 
@@ -61,11 +62,11 @@ pub enum RowKey {
 /// A change of one row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// Inserts or replaces a row. The earlier of the two times is kept.
+    /// Inserts or replaces a row. The time of the first registration or subscription is kept.
     Put(Row),
     /// Removes a follow, if it exists.
     Unfollow(FollowKey),
-    /// Removes a bot and its follows, if it exists.
+    /// Removes a bot, if it exists, and its follows.
     RemoveBot(PublicKey),
     /// Removes a bot, if it exists. Fails if the bot has followers.
     RemoveUnfollowedBot(PublicKey),
@@ -84,23 +85,24 @@ impl Change {
 /// A bot's name: 1 to [`BotName::CHARACTERS_MAX`] characters, none of them control characters.
 ///
 /// New names also have no surrounding white space, no invisible characters, and no characters that
-/// change the direction of text, because these could make one name look like another. Names stored
-/// before this rule are read unchanged.
+/// change the direction of text, because such characters could make one name look like another.
+/// Names that were stored before this rule are read unchanged.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BotName(Box<str>);
 
 impl BotName {
-    /// The longest name.
+    /// The maximum length of a name.
     pub(crate) const CHARACTERS_MAX: usize = 100;
 
-    /// Trims and checks a new name. `None` if it is empty, too long, or contains characters that
-    /// are not allowed.
+    /// Trims and checks a new name. Returns `None` if the name is empty, too long, or contains
+    /// characters that are not allowed.
     pub fn new(name: &str) -> Option<Self> {
         let name = name.trim();
         (!name.contains(is_misleading)).then(|| Self::stored(name)).flatten()
     }
 
-    /// Checks a stored name. `None` if it is empty, too long, or contains control characters.
+    /// Checks a stored name. Returns `None` if the name is empty, too long, or contains control
+    /// characters.
     pub fn stored(name: &str) -> Option<Self> {
         let is_short = (1..=Self::CHARACTERS_MAX).contains(&name.chars().count());
         (is_short && !name.chars().any(char::is_control)).then(|| Self(name.into()))

@@ -1,7 +1,8 @@
-//! Encrypts secrets at rest with XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03) and a key derived
-//! from the gateway's key.
+//! Encrypts secrets at rest with XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03). The encryption
+//! key is derived from the gateway's key.
 //!
-//! Bot and follower are associated data, so a secret that is moved to another row cannot be opened.
+//! The keys of bot and follower are associated data, so a secret that is moved to another row
+//! cannot be opened.
 
 use std::fmt;
 
@@ -13,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::row::FollowKey;
 
-/// Separates this use of the gateway's key from other uses.
+/// The HKDF salt: it separates the sealing key from other keys that the gateway's key yields.
 const SALT: &[u8] = b"moltrade-relayer registry secrets v1";
 
 /// The first byte of a sealed secret.
@@ -26,7 +27,7 @@ const NONCE_BYTES: usize = 24;
 pub struct SealedSecret(Box<[u8]>);
 
 impl SealedSecret {
-    /// The longest sealed secret: the longest secret plus the overhead of sealing.
+    /// The maximum length of a sealed secret: that of a secret plus the overhead of sealing.
     pub(crate) const BYTES_MAX: usize = 1 + NONCE_BYTES + crate::limits::SHARED_SECRET_BYTES_MAX + 16;
 
     /// Returns `None` if there are too many bytes.

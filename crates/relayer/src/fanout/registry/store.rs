@@ -1,7 +1,7 @@
 //! The `Store` trait, which stores a registry.
 //!
-//! A store gets only [sealed](super::seal) secrets, and knows the public key of their owner. It
-//! caches nothing.
+//! A store gets only [sealed](super::seal) secrets, and knows the public key of their owner. A
+//! store caches nothing.
 
 use std::fmt::Debug;
 
@@ -20,8 +20,8 @@ pub enum RegistryError {
     /// The database cannot be reached or does not answer. Transient.
     #[error("the registry's database cannot be reached: {0}")]
     Unreachable(String),
-    /// The database accepts no writes: it is a standby, a server after a failover, or has
-    /// `default_transaction_read_only` set. Transient.
+    /// The database accepts no writes: the server is a standby or was demoted, or
+    /// `default_transaction_read_only` is set. Transient.
     #[error("the registry's database is read-only: {0}")]
     ReadOnly(String),
     /// The operation waited too long for a lock, a connection or other writers. Nothing was
@@ -48,7 +48,7 @@ pub enum RegistryError {
     NoSuchBot(PublicKey),
     #[error("the bot {0} waits for the operator's approval")]
     NotApproved(PublicKey),
-    /// A bot that must have no followers has some.
+    /// A bot that must have no followers has followers.
     #[error("the bot {0} is followed")]
     Followed(PublicKey),
     #[error(
@@ -67,7 +67,7 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
-    /// The kind of error, in a few words without details of the database.
+    /// Names the kind of error in a few words, without details of the database.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Unreachable(_) => "its database cannot be reached",
@@ -120,22 +120,22 @@ pub enum Mode {
     ReadOnly,
 }
 
-/// The changes that others have made.
+/// The changes that other gateways or people have made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Changed {
-    /// These rows, which may or may not exist.
+    /// The rows with these keys were written or removed.
     Rows(Vec<RowKey>),
-    /// Unknown rows: everything must be read again.
+    /// Unknown rows have changed: all rows must be read again.
     Unknown,
 }
 
 /// The result of a store operation.
 pub(crate) type StoreFuture<'a, T> = BoxFuture<'a, Result<T, RegistryError>>;
 
-/// Decides what to change, from the stored rows; `None` stands for a row that does not exist.
+/// Decides on changes after seeing the stored rows; `None` stands for a row that does not exist.
 pub(crate) type Decide<'a> = dyn FnMut(&[Option<Row>]) -> Result<Vec<Change>, RegistryError> + Send + 'a;
 
-/// Seals the secret of a follow again, for another owner.
+/// Seals the secret of a follow again for another owner.
 pub(crate) type Reseal<'a> = dyn FnMut(&FollowRow) -> Result<Option<SealedSecret>, RegistryError> + Send + 'a;
 
 /// Refuses a registry that belongs to a key other than `ours`, or to no key.
@@ -152,9 +152,9 @@ pub trait Store: Debug + Send + Sync {
     /// The name of the store in logs and responses.
     fn name(&self) -> &'static str;
 
-    /// Prepares the store: creates or migrates its tables, for secrets that the key `owner` has
-    /// sealed. A registry without an owner is assigned to that key. If nothing is missing, nothing
-    /// is written, so a read-only store can be prepared, too.
+    /// Creates or migrates the tables of the store, for secrets that the key `owner` has sealed. A
+    /// registry without an owner is assigned to `owner`. If nothing is missing, writes nothing, so
+    /// a read-only store can be prepared, too.
     ///
     /// # Errors
     /// [`RegistryError::OtherKey`] if the registry belongs to another key; other errors of the
@@ -175,14 +175,14 @@ pub trait Store: Debug + Send + Sync {
     /// database.
     fn read<'a>(&'a self, owner: PublicKey, keys: &'a [RowKey]) -> StoreFuture<'a, Vec<Option<Row>>>;
 
-    /// Reads these rows and commits the changes that `decide` derives from them, atomically: in the
-    /// meantime nobody else changes these rows or adds missing ones. Ends by `until`.
+    /// Reads these rows and commits the changes that `decide` derives from them. Meanwhile, nobody
+    /// else changes these rows or adds missing rows. Ends by `until`.
     ///
     /// # Errors
     /// [`RegistryError::OtherKey`] if the registry does not belong to `owner`;
     /// [`RegistryError::NoSuchBot`]; [`RegistryError::Followed`]; errors of `decide`; other errors
-    /// of the database. After [`RegistryError::Unreachable`] the changes may or may not be
-    /// committed; after all other errors they are not.
+    /// of the database. After [`RegistryError::Unreachable`], the changes may or may not be
+    /// committed; after any other error, they are not.
     fn change<'a>(
         &'a self,
         owner: PublicKey,
@@ -191,7 +191,8 @@ pub trait Store: Debug + Send + Sync {
         decide: &'a mut Decide<'a>,
     ) -> StoreFuture<'a, ()>;
 
-    /// Commits all changes in their order, or none, regardless of the stored rows.
+    /// Commits all changes in the given order, regardless of the stored rows. If one change fails,
+    /// no change is committed.
     ///
     /// # Errors
     /// [`RegistryError::OtherKey`] if the registry does not belong to `owner`;
@@ -200,7 +201,7 @@ pub trait Store: Debug + Send + Sync {
     fn write(&self, owner: PublicKey, changes: Vec<Change>) -> StoreFuture<'_, ()>;
 
     /// Changes the owner of the registry. `reseal` seals each secret again. Returns the number of
-    /// secrets. On an error nothing is changed.
+    /// secrets. An error leaves the registry unchanged.
     ///
     /// # Errors
     /// [`RegistryError::OtherKey`] if the registry does not belong to `from`; errors of `reseal`;
@@ -212,11 +213,11 @@ pub trait Store: Debug + Send + Sync {
         reseal: &'a mut Reseal<'a>,
     ) -> StoreFuture<'a, u64>;
 
-    /// Waits until others have changed something; never completes if there are no other writers.
-    /// The gateway's own changes may be reported, too. If the future is dropped, no change is
-    /// missed.
+    /// Waits for changes by other writers; never completes if there are no other writers. May also
+    /// report the gateway's own changes. Dropping the future misses no change.
     ///
     /// # Errors
-    /// When changes cannot be reported. Changes until the next success are then unknown.
+    /// When changes cannot be received. Changes before the next success may then be missed, so all
+    /// rows must be read again.
     fn changed(&self) -> StoreFuture<'_, Changed>;
 }

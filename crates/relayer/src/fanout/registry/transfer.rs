@@ -1,8 +1,8 @@
 //! A registry as lines of JSON, for moving it between stores.
 //!
 //! The header line names the owner of the secrets; the footer counts the rows, so that a truncated
-//! file is noticed. Between them are the bots, then the follows. Secrets stay sealed: the file is
-//! useless without the gateway's key.
+//! file is noticed. The lines between header and footer are first the bots, then the follows.
+//! Secrets stay sealed, so the gateway's key is needed to use the file.
 
 use std::io::{self, BufRead, Read, Write};
 
@@ -16,8 +16,8 @@ use super::{BotName, BotRow, Change, FollowKey, FollowRow, RegistryError, Row, S
 /// The version of the format.
 const VERSION: u32 = 1;
 
-/// The maximum length of a line. The longest line is a follow with a secret. A name has up to 100
-/// characters, each of which JSON may write as 12 bytes.
+/// The maximum length of a line. The longest line is a follow with a secret. A name is shorter: it
+/// has up to 100 characters, each of which takes at most 12 bytes in JSON.
 const LINE_BYTES_MAX: u64 = 4 << 10;
 
 #[derive(Debug, thiserror::Error)]
@@ -117,8 +117,8 @@ pub async fn export(
     Ok(moved)
 }
 
-/// Adds all rows of a file to a store, or none. The store must be prepared. Existing rows are
-/// replaced.
+/// Adds all rows of a file to a store, and replaces existing rows. On an error, adds no row. The
+/// store must be prepared.
 pub async fn import(
     store: &dyn Store,
     owner: PublicKey,
@@ -199,7 +199,7 @@ fn next(lines: &mut impl BufRead, number: u64) -> Result<Option<Line>, TransferE
     if line.pop() != Some(b'\n') {
         return Err(wrong("it is cut off or too long".to_owned()));
     }
-    // Serde's message for an untagged enum does not help the reader.
+    // Serde's message for an untagged enum does not help.
     let read = serde_json::from_slice(&line);
     read.map(Some).map_err(|_| wrong("it is neither a bot nor a follow".to_owned()))
 }

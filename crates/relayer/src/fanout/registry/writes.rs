@@ -1,5 +1,5 @@
-//! The changes that bots and followers request. The store decides their outcome; then the directory
-//! is updated.
+//! The changes that bots and followers request. The store decides the outcome of each change; then
+//! the directory is updated.
 
 use std::sync::Arc;
 
@@ -37,11 +37,11 @@ pub struct Registered {
 }
 
 impl Registry {
-    /// Registers a bot, or renames it. If the registry is full, the oldest bot that has no
-    /// followers and has published nothing is removed.
+    /// Registers or renames a bot. If the registry is full, removes the oldest bot that has no
+    /// followers and has published nothing.
     ///
     /// # Errors
-    /// When the bot is new and new bots are refused or there is no room, or when the store fails.
+    /// When a new bot is refused or finds no room, or when the store fails.
     pub async fn register(
         self: &Arc<Self>,
         pubkey: PublicKey,
@@ -52,7 +52,7 @@ impl Registry {
         run_to_completion(async move { registry.try_register(pubkey, name, new_bots).await }).await
     }
 
-    /// Approves a bot. Returns whether it was waiting.
+    /// Approves a bot. Returns whether the bot was waiting for approval.
     ///
     /// # Errors
     /// When the bot is not registered, or the store fails.
@@ -79,7 +79,7 @@ impl Registry {
         Ok(had_to_wait)
     }
 
-    /// Removes a bot and its follows. Returns whether it was registered.
+    /// Removes a bot and its follows. Returns whether the bot was registered.
     ///
     /// # Errors
     /// When the store fails.
@@ -119,7 +119,7 @@ impl Registry {
             if let Some(Some(Row::Bot(there))) = rows.first() {
                 row.is_approved |= there.is_approved;
                 row.registered_at_ms = row.registered_at_ms.min(there.registered_at_ms);
-                // Bots register at each start.
+                // An unchanged row needs no write: bots register at each of their starts.
                 let is_same = *there == row;
                 return Ok(if is_same { Vec::new() } else { vec![Change::Put(Row::Bot(row.clone()))] });
             }
@@ -137,8 +137,8 @@ impl Registry {
         };
         match self.change(&guard, &[RowKey::Bot(pubkey)], until, &mut decide).await {
             Ok(()) => {}
-            // The evicted bot has got a follower through another gateway, and that change has not
-            // arrived yet.
+            // The bot to evict has got a follower through another gateway, and this gateway has not
+            // received that change yet.
             Err(RegistryError::Followed(_)) => return Err(RegistryError::Full),
             Err(error) => return Err(error),
         }
@@ -155,7 +155,7 @@ impl Registry {
         Ok(registered)
     }
 
-    /// Adds a follow, or changes its secret. Returns whether the follow is new.
+    /// Adds a follow, or changes the secret of a follow. Returns whether the follow is new.
     ///
     /// # Errors
     /// When the bot is not registered or not approved, a limit on follows is reached, or the store
@@ -209,7 +209,7 @@ impl Registry {
         Ok(is_new)
     }
 
-    /// Removes a follow. Returns whether it existed.
+    /// Removes a follow. Returns whether the follow existed.
     ///
     /// # Errors
     /// When the bot is not registered, or the store fails.
@@ -234,7 +234,7 @@ impl Registry {
     }
 
     /// Makes sure that a registered bot is in the directory: another gateway may have just
-    /// registered it.
+    /// registered the bot.
     async fn ensure_bot_known(
         &self,
         guard: &WriteGuard<'_>,
@@ -262,7 +262,7 @@ impl Registry {
         self.directory.bot(bot).is_some_and(|bot| bot.is_approved())
     }
 
-    /// Makes a change in the store, and records a failure.
+    /// Makes a change in the store. Records a failure in the health.
     async fn change<'a>(
         &'a self,
         _: &WriteGuard<'_>,
@@ -277,8 +277,8 @@ impl Registry {
         done.inspect_err(|error| self.health.note_write_failure(error))
     }
 
-    /// Fails at once while the database is known to accept no writes;
-    /// [`keep_in_sync`](Self::keep_in_sync) finds out when it accepts them again.
+    /// Takes the write lock. Fails at once while the database is known to accept no writes;
+    /// [`keep_in_sync`](Self::keep_in_sync) notices when it accepts writes again.
     async fn lock_for_write(&self, until: Instant) -> Result<WriteGuard<'_>, RegistryError> {
         match self.health() {
             Health::Up => {}
@@ -289,7 +289,7 @@ impl Registry {
                 return Err(RegistryError::Unreachable("it is known to be down".to_owned()));
             }
         }
-        // Holders of the lock have timeouts, but reading a large registry takes a while.
+        // A holder of the lock has timeouts, but may read a large registry, which takes a while.
         timeout_at(until - REGISTRY_MARGIN, self.write_lock.lock()).await.map_err(|_| busy())
     }
 }
@@ -298,8 +298,8 @@ fn busy() -> RegistryError {
     RegistryError::Busy("other changes take too long".to_owned())
 }
 
-/// Runs work in its own task, so that it completes even if the caller hangs up. Otherwise a
-/// committed change could be missing from the directory.
+/// Runs `work` in its own task, so that the work completes even if the caller disconnects.
+/// Otherwise a committed change could be missing from the directory.
 async fn run_to_completion<T: Send + 'static>(
     work: impl Future<Output = Result<T, RegistryError>> + Send + 'static,
 ) -> Result<T, RegistryError> {

@@ -1,6 +1,6 @@
 //! Requests every gap of a relay's coverage, window by window, and records what the answers prove.
 //!
-//! [`Repair`] decides which window comes next and what an answer proves. This file sends the
+//! [`Repair`] decides which window comes next and what an answer proves. This module sends the
 //! requests and handles refusals.
 
 use super::negentropy::Reconciliation;
@@ -11,8 +11,8 @@ use crate::relay::protocol::{
     AfterRefusal, Answer, Exchange, ExchangeError, Expected, LiveState, Refusal, Reply, Window,
 };
 
-/// How many windows may be refused in a row, without an event in between. Otherwise, halving
-/// windows could take very long.
+/// After this many refusals in a row, without an event in between, the gap is given up: halving its
+/// windows further could take very long.
 const REFUSALS_MAX: u32 = 64;
 
 /// The backfill of one connection.
@@ -30,13 +30,13 @@ struct Failures {
     refusals: u32,
 }
 
-/// The consequence of the reply to a request for a window.
+/// The outcome of a request for a window.
 enum Outcome {
     Found(Vec<Finding>),
     Retry,
     /// The gap stays, for this reason.
     GiveUp(String),
-    /// The relay allows one subscription, which the live one occupies.
+    /// The relay allows only one subscription, and the live subscription is open.
     OneSubscription,
 }
 
@@ -63,15 +63,15 @@ impl<'a> Backfill<'a> {
         gaps.into_iter().filter(can_be_asked).collect()
     }
 
-    /// Requests events dated in the future. If only live events are wanted, nothing else is
-    /// requested.
+    /// Requests events dated in the future. If the configuration wants only live events, nothing
+    /// else is requested.
     pub(crate) async fn ask_ahead(&mut self) -> Result<(), ExchangeError> {
         let since = self.covered_until().saturating_add(1);
         let nothing = Gap { since, until: since, reason: GapReason::NotAsked };
         self.ask_windows(Window { since, until: None }, &nothing).await
     }
 
-    /// Requests every gap, in the order that suits the connection.
+    /// Requests every gap, in the order of `in_order`.
     pub(crate) async fn fill_gaps(&mut self) -> Result<(), ExchangeError> {
         let breaks = self.exchange.peer.capabilities(|capabilities| capabilities.caps.is_eased());
         for gap in in_order(self.missing(), breaks) {
@@ -87,7 +87,7 @@ impl<'a> Backfill<'a> {
     }
 
     async fn fill(&mut self, gap: &Gap) -> Result<(), ExchangeError> {
-        // The newest gap has no end, because events may be dated in the future.
+        // The newest gap is requested without an end, because events may be dated in the future.
         let until = (gap.until < self.covered_until()).then_some(gap.until);
         let window = Window { since: gap.since, until };
         if self.exchange.peer.capabilities(|capabilities| capabilities.reconciles())
@@ -105,7 +105,7 @@ impl<'a> Backfill<'a> {
         self.exchange.peer.read_coverage().map_or(0, |coverage| coverage.until())
     }
 
-    /// Requests a window with `REQ`s, divided as often as necessary.
+    /// Requests a window by `REQ`, and divides it as often as necessary.
     async fn ask_windows(&mut self, window: Window, gap: &Gap) -> Result<(), ExchangeError> {
         let outcome = self.ask_parts(window, gap).await;
         self.exchange.pass_on_held().await;
@@ -158,7 +158,7 @@ impl<'a> Backfill<'a> {
         Ok(())
     }
 
-    /// Requests one window, and returns the limit of the request with the reply.
+    /// Requests one window. Returns the request's limit and the reply.
     async fn ask_window(&mut self, window: Window, least: u32) -> (Option<u32>, Option<Reply>) {
         let peer = &self.exchange.peer;
         let (limit, form) =
@@ -283,8 +283,8 @@ pub(crate) async fn record(exchange: &Exchange, findings: Vec<Finding>) {
 
 /// The order in which gaps are requested: newest first. On a stable connection, adjacent gaps that
 /// were not requested or may have late events are merged into one request. If connections keep
-/// breaking, gaps that were never requested come first: every connection reopens the late ones,
-/// which would otherwise always come first.
+/// breaking, gaps that were never requested come first: every connection reopens the gaps for late
+/// events, which would otherwise always come first.
 fn in_order(missing: Vec<Gap>, breaks: bool) -> Vec<Gap> {
     if breaks {
         let (late, never): (Vec<_>, Vec<_>) =

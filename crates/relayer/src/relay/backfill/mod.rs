@@ -1,6 +1,6 @@
-//! Requests the [`gaps`] of a relay's coverage, by `REQ` or [NIP-77](negentropy), until each is
-//! proven or known to stay a gap. [`repair`] decides, without I/O, which window comes next and what
-//! an answer proves.
+//! Requests the [`gaps`] of a relay's coverage, by `REQ` or [NIP-77](negentropy), until each gap is
+//! proven or known to stay. [`repair`] decides, without I/O, which window comes next and what an
+//! answer proves.
 
 mod gaps;
 mod negentropy;

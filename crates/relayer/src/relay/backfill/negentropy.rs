@@ -1,8 +1,8 @@
-//! NIP-77: finds the missing events of a window without receiving those that the log has.
+//! NIP-77: finds the missing events of a window without receiving the events that the log has.
 //!
 //! Negentropy compares the ids in the log with the relay's; the missing events are then requested
-//! by id. This proves even a second with more events than the relay's cap. If anything fails, the
-//! window is requested by `REQ`.
+//! by id. In this way, even a second with more events than the relay's cap can be proven. If
+//! anything fails, the window is requested by `REQ`.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -24,24 +24,25 @@ use crate::relay::protocol::{
 /// The events of a window that the relay has and the log lacks.
 enum Difference {
     Missing(Vec<ClaimedId>),
-    /// The log has more events, or lacks more, than one comparison allows.
+    /// The log has, or lacks, more events than one comparison allows.
     TooMuch,
     /// The comparison failed.
     Unknown,
 }
 
-/// How many windows may wait while a half is compared. Each halving adds one.
+/// How many windows may wait while another is compared. Each halving adds a window.
 const HALVINGS_MAX: usize = 40;
 
-/// A window whose missing events take up to this many requests is divided, to keep their order.
-/// More parts would cost too much: scanning the log for a part takes longer the older the part is.
+/// If the missing events of a window take more than one and up to this many requests, the window is
+/// divided to keep the order of events. More parts would cost too much: scanning the log for a part
+/// takes longer the older the part is.
 const ORDERED_PARTS_MAX: usize = 8;
 
 /// The size of an id in a `REQ`: 64 hex digits, quotes and a comma.
 const ID_BYTES: usize = 67;
-/// The maximum size of the rest of such a message.
+/// The maximum size of the rest of a `REQ` by ids.
 const MESSAGE_BYTES: usize = 200;
-/// The smallest message limit that negentropy accepts.
+/// The smallest message limit that the negentropy library accepts.
 const RECONCILE_BYTES_MIN: u64 = 4_096;
 
 /// A reconciliation of windows with one relay.
@@ -55,7 +56,7 @@ impl<'a> Reconciliation<'a> {
         Self { exchange, progress }
     }
 
-    /// Reconciles a window and fetches the missing events; `false` if that failed for a part of it.
+    /// Reconciles a window and fetches the missing events; `false` if a part of the window failed.
     pub async fn run(&mut self, window: Window) -> Result<bool, ExchangeError> {
         let mut windows = vec![window];
         while let Some(window) = windows.pop() {
@@ -85,9 +86,8 @@ impl<'a> Reconciliation<'a> {
         Ok(true)
     }
 
-    /// Whether the window is reconciled in halves. Events of one second keep their order only
-    /// within one answer, so a window whose missing events do not fit into one request is divided
-    /// too, unless that would take many requests.
+    /// Whether to reconcile the window in halves: if it exceeds one comparison, or if its missing
+    /// events need a few requests. Events of one second keep their order only within one answer.
     fn is_divided(&self, difference: &Difference) -> bool {
         match difference {
             Difference::TooMuch => true,
@@ -238,7 +238,7 @@ impl<'a> Reconciliation<'a> {
     }
 }
 
-/// A comparison with these events, with messages of at most `bytes_max` bytes.
+/// Prepares a comparison with the `known` events, in messages of at most `bytes_max` bytes.
 fn compare_with(
     known: Vec<(u64, ClaimedId)>,
     bytes_max: u64,

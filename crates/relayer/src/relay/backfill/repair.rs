@@ -2,11 +2,12 @@
 //! gap.
 //!
 //! This module does no I/O: it decides which window comes next and what an answer proves. NIP-01
-//! promises that a limited answer has the newest events, and this is checked: the events must come
-//! newest first. Then a truncated answer proves the span down to its oldest event; the rest is
-//! requested next, so that a repair takes about as many requests as the relay's cap requires. If
-//! events come in another order, or for several filters, a truncated answer proves nothing, and the
-//! window is halved. A second cannot be divided: if its answer is truncated, it is a gap.
+//! promises that a limited answer has the newest events. If the events come newest first, we trust
+//! the promise: a truncated answer proves the span down to its oldest event, and the rest is
+//! requested next, so a repair takes about as many requests as the relay's cap requires. If events
+//! come in another order, or a request has several filters, a truncated answer proves nothing, and
+//! the window is halved. A single second cannot be halved: if its answer is truncated, the second
+//! is a gap.
 
 use crate::relay::peer::{Basis, Caps, GapReason, Size};
 use crate::relay::protocol::{Answer, Span, Window};
@@ -36,7 +37,7 @@ pub(crate) struct Repair {
 /// The order of events in the relay's answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AnswerOrder {
-    /// Not shown by any answer.
+    /// No answer has shown an order yet.
     Unknown,
     /// Newest first, as NIP-01 says: a cut answer is complete down to its oldest event.
     NewestFirst,
@@ -44,13 +45,13 @@ enum AnswerOrder {
     Other,
 }
 
-/// An answer that may have been cut. It was cut if the next one has older events.
+/// An answer that may have been cut. If the next answer has older events, this one was cut.
 #[derive(Debug, Clone, Copy)]
 struct Doubtful {
     events: u32,
-    /// The second of its oldest event.
+    /// The date of the answer's oldest event.
     reached: u64,
-    /// Whether that second is proven if the answer was not cut.
+    /// Whether the second at `reached` is proven if the answer was not cut.
     is_all: bool,
 }
 
@@ -76,14 +77,14 @@ impl Repair {
         self.windows.len()
     }
 
-    /// The smallest useful limit for [`next`](Self::next): a smaller one could prove nothing. A
+    /// The smallest useful limit for [`next`](Self::next): a smaller limit could prove nothing. A
     /// single second must be requested as a whole.
     pub fn least(&self) -> u32 {
         if self.next().is_some_and(Window::is_one_second) { u32::MAX } else { self.least }
     }
 
-    /// Handles the answer to [`next`](Self::next), which was requested with this limit. `now` is
-    /// the current second.
+    /// Handles the answer to a request for [`next`](Self::next) with this limit. `now` is the
+    /// current second.
     pub fn answered(
         &mut self,
         answer: &Answer,
@@ -93,7 +94,7 @@ impl Repair {
     ) -> Vec<Finding> {
         let Some(window) = self.windows.pop() else { return Vec::new() };
         let mut findings = Vec::new();
-        // With a limit below the relay's, it was our limit that cut the answer.
+        // If our limit is below the relay's, our limit cut the answer.
         self.least = 0;
         let is_ours = limit.is_some() && limit < caps.limit() && limit == Some(answer.events);
         let is_older = |reached| answer.span.is_some_and(|span| span.oldest < reached);
@@ -109,7 +110,7 @@ impl Repair {
             }
         }
         if limit.is_some_and(|limit| answer.events > limit) {
-            self.order = AnswerOrder::Other; // The answer has other events, too.
+            self.order = AnswerOrder::Other; // The answer exceeds the limit: it has other events, too.
         }
         let basis = match (self.is_one_filter, window.until) {
             (false, _) => Basis::Mixed,
@@ -123,7 +124,8 @@ impl Repair {
         }
         match answer.span {
             Some(span) if is_ours && window.until == Some(span.oldest) => {
-                // That second may have more events: asks again with a larger limit.
+                // The window's last second may have more events: it is requested again with a
+                // larger limit.
                 self.least = answer.events.saturating_mul(2);
                 self.windows.push(window);
             }
@@ -144,7 +146,7 @@ impl Repair {
         findings
     }
 
-    /// Records that the relay refused [`next`](Self::next), and halves it.
+    /// Records that the relay refused [`next`](Self::next), and halves that window.
     pub fn refused(&mut self, reason: &str, now: u64) -> Vec<Finding> {
         let Some(window) = self.windows.pop() else { return Vec::new() };
         let mut findings = Vec::new();
@@ -166,7 +168,7 @@ impl Repair {
             self.order = AnswerOrder::NewestFirst;
         }
         if window.is_one_second() {
-            // No further request could show whether those were all events.
+            // No further request could show whether the answer has all events.
             return findings.push(match size {
                 Size::Whole | Size::AsStated => Finding::Proven(window.since, window.since),
                 Size::Unknown | Size::Suspicious | Size::Cut => beyond_cap(window.since, answer),
@@ -206,17 +208,17 @@ mod tests {
     use super::*;
     use crate::relay::information::Information;
 
-    /// A simulated relay, with its number of events in each second.
+    /// A simulated relay. `events` has the number of events in each second.
     #[derive(Debug, Clone)]
     struct Relay {
         events: BTreeMap<u64, u32>,
         cap: u32,
         states_cap: bool,
         newest_first: bool,
-        /// The connection breaks in answers with more events than this.
+        /// During an answer with more events than this, the connection breaks.
         lasts: u32,
-        /// Events whose second is a multiple of this have no known date, like oversized or
-        /// malformed events.
+        /// Events in the seconds that are multiples of this number have no known date, like
+        /// oversized or malformed events.
         undated: Option<u64>,
     }
 
@@ -232,7 +234,7 @@ mod tests {
             }
         }
 
-        /// The answer, with its number of events in each second.
+        /// The answer to a request, and the number of its events in each second.
         fn ask(&self, window: Window, limit: Option<u32>) -> (Answer, BTreeMap<u64, u32>) {
             let most = limit.unwrap_or(u32::MAX).min(self.cap);
             let within = self.events.range(window.since..=window.end());
@@ -315,8 +317,8 @@ mod tests {
             let relay = Relay { states_cap, ..Relay::of(&events, 500) };
             let outcome = repair(&relay);
             assert!(outcome.gaps.is_empty());
-            // 2,440 events in answers of 500 take 5 requests; each repeats the oldest second of the
-            // one before.
+            // 2,440 events in answers of 500 take 5 requests; each request repeats the oldest
+            // second of the previous answer.
             assert!(outcome.requests <= 7, "{}", outcome.requests);
         }
     }

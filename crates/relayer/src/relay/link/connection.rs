@@ -1,7 +1,7 @@
 //! Keeps one relay connected: dials, runs the [session](super::session), waits, and dials again.
 //!
-//! How long it waits depends on the reason for the disconnect: a back-off for temporary failures,
-//! hours for relays that do not serve us, and a quarantine for offences.
+//! The wait depends on the reason for the disconnect: a back-off for temporary failures, hours for
+//! relays that do not serve us, and a quarantine for offences.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,18 +71,19 @@ struct Connection {
 struct UnansweredRequest {
     since: u64,
     until: Option<u64>,
-    /// The limit of the request. As long as it gets smaller, the backfill may still make progress.
+    /// The limit of the request. As long as the limit gets smaller, the backfill may still make
+    /// progress.
     limit: Option<u32>,
 }
 
-/// How the last connection failed.
+/// The reason for the last disconnect, and the request that was unanswered then.
 #[derive(Debug, Default)]
 struct Failures(Option<(String, UnansweredRequest)>);
 
 impl Failures {
-    /// Whether a disconnect counts as a failure although the connection was useful: it repeats the
-    /// last one (same reason, same request), or the relay broke the protocol. Otherwise such a
-    /// relay would be dialled again at once, endlessly.
+    /// Whether a disconnect counts as a failure even after a useful connection: if it repeats the
+    /// last disconnect (same reason, same request), or if the relay broke the protocol. Otherwise,
+    /// we would dial such a relay again at once, endlessly.
     fn recurs(&mut self, reason: &DisconnectReason, request: Option<UnansweredRequest>) -> bool {
         let failure = request.map(|request| (reason.to_string(), request));
         let is_same = failure.is_some() && failure == self.0;
@@ -230,8 +231,9 @@ async fn stopped(desired: &watch::Receiver<DesiredState>) {
     let _ = desired.clone().wait_for(|state| matches!(state, DesiredState::Stopped)).await;
 }
 
-/// Returns when a wait is to end early: when the connection is to stop, or, if the relay is parked,
-/// when the desired state changes, because the relay may serve another subscription.
+/// Returns when a wait is to end early. If the relay is parked, any change of the desired state
+/// ends the wait, because the relay may serve another subscription. Otherwise, only a stop ends the
+/// wait.
 async fn woken(desired: &mut watch::Receiver<DesiredState>, is_parked: bool) {
     if is_parked { changed(desired).await } else { stopped(desired).await }
 }

@@ -1,7 +1,7 @@
 //! What we say to a relay on one connection: first the live subscription, then the backfill.
 //!
-//! The live subscription comes first, so that nothing new is missed from then on. If a relay allows
-//! only one subscription, the two take turns.
+//! The live subscription comes first, so that no new event is missed from then on. If a relay
+//! allows only one subscription, live subscription and backfill take turns.
 
 use tokio::time::sleep;
 
@@ -12,7 +12,8 @@ use crate::relay::backfill::Backfill;
 use crate::relay::peer::{RepairProgress, Stated};
 use crate::relay::protocol::{Exchange, ExchangeError, LiveState};
 
-/// How often backfill and live subscription take turns; events still missing then stay a gap.
+/// The maximum number of turns of backfill and live subscription. Events that are missing after the
+/// last turn stay a gap.
 const ROUNDS_MAX: usize = 5;
 
 pub(crate) struct Conversation {
@@ -59,7 +60,7 @@ impl Conversation {
     }
 
     /// Backfills, and then opens a live subscription whose stored events reach back to the
-    /// backfill. If those do not fit into one answer, repeats both.
+    /// backfill. Repeats both steps if these stored events do not fit into one answer.
     async fn take_turns(&mut self) -> Result<(), ExchangeError> {
         for round in 1.. {
             if self.exchange.requests.live() != LiveState::Closed {

@@ -27,8 +27,8 @@ pub(crate) enum DisconnectReason {
     Stopping,
 }
 
-/// The reason in a close frame (RFC 6455, section 7.1.5): empty, or `: ` with the code and the
-/// text.
+/// The reason in a close frame (RFC 6455, section 7.1.5): empty, or `: ` followed by the code and
+/// the text.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct CloseReason(Box<str>);
 

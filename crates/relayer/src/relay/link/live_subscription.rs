@@ -19,7 +19,8 @@ impl<'a> LiveSubscription<'a> {
         Self { exchange }
     }
 
-    /// Opens the subscription. Nothing new is missed from then on, but earlier time is not proven.
+    /// Opens the live subscription. From then on no new event is missed, but earlier time is not
+    /// proven.
     pub async fn open(&mut self) -> Result<(), ExchangeError> {
         loop {
             let now = self.exchange.shared.log.clock().now();
@@ -51,8 +52,8 @@ impl<'a> LiveSubscription<'a> {
         }
     }
 
-    /// Opens a subscription that also returns the events since this second; `true` if it returned
-    /// all of them.
+    /// Opens a live subscription whose answer has the stored events since this second; `true` if
+    /// the answer has all of them.
     pub(crate) async fn open_since(&mut self, second: u64) -> Result<bool, ExchangeError> {
         loop {
             let now = self.exchange.shared.log.clock().now();
@@ -80,8 +81,8 @@ impl<'a> LiveSubscription<'a> {
         }
     }
 
-    /// Extends the coverage to `now`. The time since the last contact, and the overlap before it,
-    /// become gaps.
+    /// Extends the coverage to `now`. The time since the last contact becomes a gap, and so does
+    /// the overlap before the last contact.
     pub(crate) async fn resume_coverage(&self, now: Now) {
         let subscription = &self.exchange.subscription;
         let since = subscription.first_contact_since(now.secs());
@@ -95,7 +96,7 @@ impl<'a> LiveSubscription<'a> {
         Window { since: second.saturating_sub(overlap), until: None }
     }
 
-    /// Returns `Ok` if the subscription can be tried again on this connection.
+    /// Handles a refusal. Returns `Ok` if the subscription can be tried again on this connection.
     async fn refused(&mut self, reason: &str) -> Result<(), ExchangeError> {
         let refusal = Refusal::parse(reason);
         match self.exchange.after_refusal(&refusal).await? {

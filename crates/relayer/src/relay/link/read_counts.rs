@@ -60,7 +60,8 @@ impl<'a> ReadCounts<'a> {
         self.duplicates[layer] += 1;
     }
 
-    /// Counts a breach of the WebSocket protocol, which leaves no frame to count.
+    /// Counts a breach of the WebSocket protocol, and a frame for the breach, which would not be
+    /// counted otherwise.
     pub(crate) fn breach(&mut self, reason: DropReason) {
         self.frame(0);
         self.refuse(reason);
@@ -72,7 +73,7 @@ impl<'a> ReadCounts<'a> {
         self.ingest.dropped[reason].inc();
     }
 
-    /// Counts a rate limit at once, because it is rare.
+    /// Counts a rate limit at once, because rate limits are rare.
     pub fn rate_limited(&self) {
         self.peer.rate_limited(self.metrics);
     }

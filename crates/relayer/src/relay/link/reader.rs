@@ -27,7 +27,7 @@ use crate::relay::protocol::{
 pub(super) enum Pause {
     /// The shards are busy: these candidates must be delivered before the socket is read again.
     ShardsBusy(Vec<Candidate>),
-    /// The session must handle this before it continues reading.
+    /// The session must handle this event before it reads on.
     Control(ControlEvent),
 }
 
@@ -37,7 +37,8 @@ pub(super) enum ControlEvent {
     Pong,
     /// The relay answered a request, so the conversation can continue.
     Answered,
-    /// The relay closed the live subscription, with this reason, while no request waited for it.
+    /// The relay closed the live subscription, for this reason, after the subscription's request
+    /// had been answered.
     LiveClosed(String),
     /// NIP-42: the relay sent a challenge to answer.
     AuthChallenge,
@@ -107,8 +108,8 @@ impl Reader<'_> {
         if self.peer.offences.is_over() { disconnect(DisconnectReason::Offences) } else { CONTINUE }
     }
 
-    /// Handles a message that was too long to keep. If it is an event that we requested, its size
-    /// is the author's fault, not the relay's, and it counts as part of the answer.
+    /// Handles a message that was too long to keep. If the message is a requested event, its size
+    /// is the author's fault, not the relay's, and the event counts as part of the answer.
     fn skipped(&self, is_text: bool, head: &[u8], counts: &mut ReadCounts<'_>) -> Flow {
         let event = wire::scan_head(head).filter(|_| is_text);
         let Some(EventHead { subscription, claimed, created_at }) = event else {
@@ -144,8 +145,9 @@ impl Reader<'_> {
         self.event(claimed, event, stored_in, counts)
     }
 
-    /// Counts an event as part of its answer, even if it is dropped later. Returns its second if it
-    /// is a stored event; `None` if we did not request events of this subscription.
+    /// Counts an event as part of its answer, even if the event is dropped later. Returns the
+    /// event's second if the event is a stored one; `None` if we did not request events of this
+    /// subscription.
     fn asked_for(
         &self,
         subscription: &[u8],
@@ -159,8 +161,8 @@ impl Reader<'_> {
         is_live.then_some(None)
     }
 
-    /// Drops an event whose id is in memory, and passes on others. `stored_in` is the second of a
-    /// stored event.
+    /// Drops the event if its id is in memory, and otherwise passes it on. `stored_in` is the date
+    /// of a stored event.
     fn event(
         &mut self,
         claimed: ClaimedId,

@@ -3,7 +3,7 @@
 //!
 //! Each health check sends a ping. A relay answers in order, so everything that it sent before the
 //! pong has been read. Once the live subscription is open and events dated in the future have come,
-//! a pong therefore proves the time before the second of its ping.
+//! a pong therefore proves the time before its ping's second.
 
 #[cfg(test)]
 #[allow(
@@ -48,7 +48,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often the relay may close the live subscription on one connection.
 const CLOSINGS_MAX: u32 = 5;
 
-/// The conversation while it runs. It is boxed, so that an idle connection does not hold its
+/// The running conversation. Boxed, so that an idle connection does not hold the conversation's
 /// memory.
 type RunningConversation = Pin<Box<dyn Future<Output = Result<(), ExchangeError>> + Send>>;
 
@@ -84,14 +84,14 @@ struct Ping {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NextStep {
     Continue,
-    /// It starts again with the live subscription.
+    /// The conversation starts again with the live subscription.
     Restart,
     Abort,
 }
 
 /// Why the conversation returned control.
 enum ConversationEvent {
-    /// It has messages to send.
+    /// The conversation has messages to send.
     HasOutgoing,
     Ended(Result<(), ExchangeError>),
 }
@@ -113,7 +113,7 @@ impl<'a> RelaySession<'a> {
         }
     }
 
-    /// Whether the connection was useful, which ends the series of failures.
+    /// Whether the connection was useful. A useful connection ends the series of failures.
     pub(crate) fn was_useful(&self) -> bool {
         self.useful || self.requests.is_useful()
     }
@@ -134,8 +134,9 @@ impl<'a> RelaySession<'a> {
         reason
     }
 
-    /// Passes on the held events of an unfinished answer. The next connection requests them again,
-    /// but if connections keep breaking, the relay may never send the whole second.
+    /// If connections keep breaking, passes on the held events of an unfinished answer, because the
+    /// relay may never send the whole second. Otherwise, the next connection requests the events
+    /// again.
     fn pass_on_held(&self) {
         if self.peer.capabilities(|capabilities| capabilities.caps.is_eased()) {
             for candidate in self.requests.same_second.take() {
@@ -164,8 +165,8 @@ impl<'a> RelaySession<'a> {
             let (due, pong) = (self.authentication_due, self.pongs.due(Instant::now()));
             tokio::select! {
                 paused = self.read(socket), if resume.is_none() => {
-                    // Boxed: pauses are rare, and an idle connection should not hold memory for
-                    // one.
+                    // Boxed: pauses are rare, and an idle connection should not hold memory for a
+                    // pause.
                     if let Some(pause) = paused? {
                         let next = Box::pin(self.handle_pause(pause)).await?;
                         self.steer(next, &mut conversation, &subscription);
@@ -316,8 +317,8 @@ impl<'a> RelaySession<'a> {
         Ok(NextStep::Continue)
     }
 
-    /// Takes the next step of authentication, if the configuration permits it. Until the relay has
-    /// judged our answer, nothing is requested, and pending answers do not count.
+    /// Takes the next step of authentication, if the configuration permits authentication. Until
+    /// the relay has judged our answer, nothing is requested, and pending answers do not count.
     fn authenticate(&mut self) -> Result<NextStep, DisconnectReason> {
         let Some(signer) = &self.shared.signer else { return Ok(NextStep::Continue) };
         let (authentication, now) = (&self.requests.authentication, Instant::now());
@@ -362,7 +363,7 @@ impl<'a> RelaySession<'a> {
         }
     }
 
-    /// Sends a ping. If nothing was read since the last one, disconnects.
+    /// Sends a ping. If nothing was read since the last ping, disconnects.
     async fn check_health(
         &mut self,
         socket: &mut Socket,
@@ -405,7 +406,7 @@ impl<'a> RelaySession<'a> {
             // After a clock step, the conversation must first reduce the coverage to what still
             // holds.
             if coverage.rests_on(ping.now) {
-                // The second of the ping was not over when the relay answered.
+                // The ping's second was not over when the relay answered.
                 coverage.extend(ping.now.secs().saturating_sub(1));
                 if is_vouched {
                     coverage.vouch();
@@ -413,7 +414,7 @@ impl<'a> RelaySession<'a> {
             }
             Some(coverage)
         });
-        // If the shards are too busy, the next pong proves the same and more.
+        // If the shards are too busy for the mark, the next pong proves the same time and more.
         if let Some(mark) = mark {
             self.shared.inboxes.offer_mark(mark);
         }

@@ -1,8 +1,8 @@
 //! Limits the rate at which frames are read: a token bucket that fills in one second.
 //!
-//! Frames of every kind count, because each has a cost: events, fragments, pings, pongs. The frames
-//! of a read are counted after it, so the bucket can go into debt. `governor` has no debt: it
-//! rejects more cells than one burst.
+//! Frames of every type (events, fragments, pings, pongs) count, because each has a cost. The
+//! frames of a read are counted after the read, so the bucket can go into debt. The crate
+//! `governor` allows no debt: it rejects more cells than one burst.
 
 use tokio::time::{Duration, Instant};
 

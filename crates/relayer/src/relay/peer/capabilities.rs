@@ -20,19 +20,19 @@ pub struct Capabilities {
     pub pace: Pace,
     /// The form of the live request.
     pub(crate) live: LiveForm,
-    /// Whether a live subscription in any form has lasted.
+    /// Whether a live subscription has ever lasted, in any form.
     live_lasted: bool,
     /// How often in a row the relay refused the live request without calling it invalid.
     live_refusals: u8,
     /// Whether requests name kinds.
     pub(crate) with_kinds: bool,
-    /// Whether it refused a request with several filters.
+    /// Whether the relay refused a request with several filters.
     one_filter: bool,
-    /// Whether it has shown that it allows only one subscription.
+    /// Whether the relay has shown that it allows only one subscription.
     takes_one_subscription: bool,
-    /// Whether it sent events although it had not received the authentication that it demanded.
+    /// Whether the relay has sent events without the authentication that it demanded.
     has_served_unknown: bool,
-    /// Whether it did not answer a NIP-77 request.
+    /// Whether the relay did not answer a NIP-77 request.
     ignores_reconciliation: bool,
     stated: Option<Stated>,
 }
@@ -40,9 +40,9 @@ pub struct Capabilities {
 /// A relay's NIP-11 document, as fetched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stated {
-    /// `None` if it could not be read.
+    /// `None` if the document could not be read.
     pub information: Option<Box<Information>>,
-    /// When it was fetched, in Unix milliseconds.
+    /// When the document was fetched, in Unix milliseconds.
     pub(crate) asked_at_ms: u64,
 }
 
@@ -62,7 +62,7 @@ impl Stated {
     }
 }
 
-/// How a live request asks for no stored events.
+/// How a live request excludes stored events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum LiveForm {
     /// `"limit":0`, which lets live events with any `created_at` through.
@@ -70,13 +70,13 @@ pub(crate) enum LiveForm {
     LimitZero,
     /// `"limit":1`, for relays that refuse 0.
     LimitOne,
-    /// Only `"since"`, for relays that refuse both. Late events with an earlier `created_at` are
-    /// not sent.
+    /// Only `"since"`, for relays that refuse both limits. Such a relay does not send late events
+    /// with an earlier `created_at`.
     Since,
 }
 
 impl LiveForm {
-    /// The form to try after the relay refused this one.
+    /// The form to try after the relay refused this form.
     pub(crate) const fn simpler(self) -> Option<Self> {
         match self {
             Self::LimitZero => Some(Self::LimitOne),
@@ -86,13 +86,13 @@ impl LiveForm {
     }
 }
 
-/// The form of a request that the relay accepts.
+/// The form in which a relay accepts requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Form {
     /// Into how many filters a long list of kinds may be split.
     pub(crate) filters_max: usize,
-    /// Whether the request names kinds. If it does not, the relay sends all kinds and admission
-    /// selects.
+    /// Whether the request names kinds. Otherwise, the relay sends all kinds, and admission selects
+    /// among them.
     pub(crate) with_kinds: bool,
 }
 
@@ -136,7 +136,7 @@ impl Capabilities {
         asked_at_ms.is_none_or(|asked| now_ms.abs_diff(asked) >= INFORMATION_MS_MAX)
     }
 
-    /// The form of requests that the relay accepts.
+    /// The form in which the relay accepts requests.
     pub(crate) fn form(&self) -> Form {
         let stated = self.information().and_then(|information| information.max_filters);
         let filters_max = stated.filter(|_| !self.one_filter);
@@ -170,14 +170,15 @@ impl Capabilities {
     }
 
     /// Records that the relay did not answer a NIP-77 request. Waiting for an answer takes half a
-    /// minute, so NIP-77 is not used again until the NIP-11 document was fetched again.
+    /// minute, so NIP-77 is not used again until the NIP-11 document is fetched again.
     pub(crate) const fn note_no_reconciliation(&mut self) {
         self.ignores_reconciliation = true;
     }
 
     /// Records that the relay refused the live request, or closed the subscription at once, without
-    /// calling the request invalid. The cause may be temporary or the form of the request, so the
-    /// next request has another form. The simplest form is followed by the first one.
+    /// calling the request invalid. The cause may be temporary, or the form of the request. The
+    /// form changes at once if no live subscription has lasted, otherwise after
+    /// [`LIVE_REFUSALS_MAX`] refusals in a row. The simplest form is followed by the first form.
     pub(crate) fn live_refused(&mut self) {
         self.live_refusals += 1;
         if !self.live_lasted || self.live_refusals >= LIVE_REFUSALS_MAX {
@@ -205,7 +206,8 @@ impl Capabilities {
         std::mem::take(&mut self.with_kinds)
     }
 
-    /// Simplifies backfill requests in the same way.
+    /// Simplifies backfill requests, which have `filters` filters; `false` if they cannot get
+    /// simpler.
     pub(crate) fn simplify_window(&mut self, filters: usize) -> bool {
         if filters > 1 {
             self.one_filter = true;

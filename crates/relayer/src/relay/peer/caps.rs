@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 use crate::limits::{PAGE_EVENTS_LEAST, PAGE_EVENTS_USUAL, RELAY_PAGE_EVENTS_MAX};
 use crate::relay::information::Information;
 
-/// How many sizes of answers are remembered, to notice repeated ones.
+/// How many sizes of answers are remembered, to notice repeated sizes.
 const SIZES_KEPT: usize = 8;
 
 /// What is known about a relay's cap.
@@ -17,15 +17,15 @@ const SIZES_KEPT: usize = 8;
 pub struct Caps {
     /// NIP-11's `max_limit`.
     stated: Option<u32>,
-    /// NIP-11's `default_limit`, for requests without one.
+    /// NIP-11's `default_limit`, for requests without a limit.
     stated_default: Option<u32>,
     /// The size of an answer that turned out to be cut.
     cut_at: Option<u32>,
     /// The largest answer so far.
     largest: u32,
-    /// The smallest limit that it refused.
+    /// The smallest limit that the relay refused.
     refused: Option<u32>,
-    /// Whether it refused every limit, so that requests have none.
+    /// Whether the relay refused every limit, so that requests have no limit.
     no_limit: bool,
     /// The sizes of the last answers.
     sizes: [u32; SIZES_KEPT],
@@ -39,19 +39,19 @@ pub struct Caps {
 /// Whether an answer is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Size {
-    /// It is complete.
+    /// The answer is complete.
     Whole,
-    /// It is complete if the stated cap is true.
+    /// The answer is complete if the stated cap is true.
     AsStated,
     /// There is no evidence either way.
     Unknown,
     /// The size looks like a cap: a round or a repeated number.
     Suspicious,
-    /// It was cut, or has exactly as many events as the cap allows.
+    /// The answer was cut, or has at least as many events as the cap allows.
     Cut,
 }
 
-/// What an answer consists of. This decides what its size can be compared with.
+/// The composition of an answer, which decides how its size is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Basis {
     /// Stored events of one filter.
@@ -81,9 +81,9 @@ impl Caps {
         })
     }
 
-    /// The limit for a backfill request that is sent now. If the last one was not answered because
-    /// its connection broke, the limit is halved, but not below `least`, unless the cap is lower.
-    /// It grows again with each answer.
+    /// The limit for a backfill request that is sent now. If the connection broke before the last
+    /// request was answered, the limit is halved, but not below `least` unless the cap is lower.
+    /// Each answer raises the limit again.
     pub fn ask(&mut self, least: u32) -> Option<u32> {
         if let Some(asked) = self.asked.take() {
             self.lasting = Some((asked / 2).max(PAGE_EVENTS_LEAST));
@@ -112,7 +112,7 @@ impl Caps {
         }
     }
 
-    /// Records that the current limit was refused; `false` if there is no other to try.
+    /// Records that the current limit was refused; `false` if there is no other limit to try.
     pub(crate) fn refuse_limit(&mut self) -> bool {
         match self.limit() {
             Some(limit) if limit > PAGE_EVENTS_LEAST => self.refused = Some(limit),
@@ -122,7 +122,7 @@ impl Caps {
         true
     }
 
-    /// Judges the size of an answer to a request with this limit, and remembers it.
+    /// Judges the size of an answer to a request with this limit, and remembers the size.
     pub fn judge(&mut self, limit: Option<u32>, events: u32, basis: Basis) -> Size {
         let cap = [limit.or(self.stated_default), self.stated, self.cut_at].into_iter().flatten().min();
         let size = if cap.is_some_and(|cap| events >= cap) {
@@ -158,7 +158,7 @@ impl Caps {
         self.largest > events || self.known().is_some_and(|cap| cap > events)
     }
 
-    /// The known cap.
+    /// The cap that was observed, or else the stated one.
     pub fn known(&self) -> Option<u32> {
         self.cut_at.or(self.stated)
     }

@@ -1,19 +1,20 @@
 //! The coverage of a relay: the span of time for which every event of the relay is proven to be in
 //! the log.
 //!
-//! Times are `created_at` in Unix seconds, both ends inclusive, because relays are queried by it. A
-//! span is proven when the relay answered completely for it, or was connected and live, and
-//! everything that it sent was committed or refused. An unproven part of the covered span is a
-//! [`Gap`] with a reason. The *watermark* is the last second before the first gap.
+//! Times are `created_at` in Unix seconds, both ends inclusive, because relays are queried by
+//! `created_at`. A span is proven when the relay has answered completely for the span, or was
+//! connected and live during it, and when everything that the relay sent was committed or refused.
+//! An unproven part of the covered span is a [`Gap`] with a reason. The *watermark* is the last
+//! second before the first gap.
 //!
 //! While we are not connected, a relay may receive events with an older `created_at`. Each new
-//! connection therefore reopens the last `[relay] overlap_secs` before the end, and the watermark
-//! moves back by the same time until those seconds have been requested again.
+//! connection therefore reopens the last `[relay] overlap_secs` before the coverage's end, and the
+//! watermark moves back by the same time until those seconds have been requested again.
 //!
-//! The end comes from our clock, and events that the clock refused as too old or too far ahead
-//! count as received. Every claim therefore rests on a [`Base`] of the clock. What was claimed when
-//! live events last agreed with the clock is *vouched* for. After the clock was set, only vouched
-//! claims hold, and everything later is requested again.
+//! The coverage's end comes from our clock, and events refused by that clock as too old or too far
+//! ahead count as received. Every claim therefore rests on a [`Base`] of the clock. The claims that
+//! existed when live events last agreed with the clock are *vouched* for. After the clock was set,
+//! only vouched claims hold, and everything later is requested again.
 
 #[cfg(test)]
 mod clock_model;
@@ -26,26 +27,27 @@ use crate::limits::{CLOCK_AGREES_WITHIN, CLOCK_STEP_MIN, GAPS_MAX};
 /// The coverage that is proven for a relay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Coverage {
-    /// The kinds that it covers, ascending; empty for all.
+    /// The covered kinds, ascending; empty for all kinds.
     kinds: Vec<u16>,
     /// The first covered second.
     from: u64,
     /// The last covered second.
     until: u64,
-    /// The unproven spans: ascending, disjoint, within the ends.
+    /// The unproven spans: ascending, disjoint, between `from` and `until`.
     gaps: Vec<Gap>,
-    /// The clock that the claims rest on; `None` in rows of versions that did not store it.
+    /// The clock that the claims rest on; `None` in rows of versions that did not store a clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     base: Option<Base>,
-    /// How often the clock had been set in this process; `None` in a row read from the database.
+    /// How often the clock had been set in this process when the claims were made; `None` in a row
+    /// read from the database.
     #[serde(skip)]
     steps: Option<u64>,
-    /// The claims that hold even if the clock is set; `None` if none do.
+    /// The claims that hold even if the clock is set; `None` if there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     vouched: Option<Box<Vouched>>,
 }
 
-/// The claims when live events last agreed with the clock.
+/// The claims at the time when live events last agreed with the clock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Vouched {
     from: u64,
@@ -60,7 +62,6 @@ pub struct Gap {
     pub since: u64,
     /// The last second.
     pub until: u64,
-    /// Why it is not proven.
     pub reason: GapReason,
 }
 
@@ -70,20 +71,20 @@ pub struct Gap {
 pub enum GapReason {
     /// The relay was not asked or has not answered yet.
     NotAsked,
-    /// It was proven, but late events may have come while we were not connected.
+    /// The span was proven, but late events may have come while we were not connected.
     MayBeLate,
     /// One second has, or may have, more events than the relay puts into one answer.
     BeyondCap {
         /// The size of the answer.
         got: u32,
     },
-    /// The relay refused to answer, with its shortened reason.
+    /// The relay refused to answer, for this reason (shortened).
     Refused(Box<str>),
 }
 
 impl Coverage {
     /// The coverage at first contact with a relay that is live from `now` on and will be asked for
-    /// events from `since` on. It is empty if `since` is after `now`.
+    /// events from `since` on. The coverage is empty if `since` is after `now`.
     pub fn first_contact(kinds: impl IntoIterator<Item = u16>, since: u64, now: u64) -> Self {
         let gaps = match since <= now {
             true => vec![Gap { since, until: now, reason: GapReason::NotAsked }],
@@ -116,9 +117,8 @@ impl Coverage {
         Self { base: Some(coverage.base.unwrap_or(now.base)), steps: Some(now.steps), ..coverage }
     }
 
-    /// Reduces the coverage to what holds on this clock: everything if the claims rest on it,
-    /// otherwise what is vouched for. A row without a clock holds unless it reaches into the
-    /// future.
+    /// Reduces the coverage to the claims that hold on this clock: all claims if they rest on it,
+    /// otherwise the vouched ones. A row without a clock holds unless its end is in the future.
     pub(crate) fn on_clock(mut self, now: Now) -> Self {
         let was_set = self.steps.is_some_and(|steps| steps != now.steps);
         self.steps = Some(now.steps);
@@ -144,8 +144,8 @@ impl Coverage {
         self.steps == Some(now.steps) && self.base.is_some_and(|ours| ours.is_same(now.base))
     }
 
-    /// Records that live events agree with the clock, so the claims hold even if it is set later.
-    /// The last minute is excluded, because clocks that agree may differ by it.
+    /// Records that live events agree with the clock, so the claims hold even if the clock is set
+    /// later. The last minute is excluded, because clocks that agree may differ by a minute.
     pub(crate) fn vouch(&mut self) {
         let until = self.until.saturating_sub(CLOCK_AGREES_WITHIN.as_secs());
         let until = until.max(self.from.saturating_sub(1));
@@ -159,9 +159,9 @@ impl Coverage {
         self.until < self.from
     }
 
-    /// The coverage of other kinds. A subset of the kinds is proven as before. If there are new
-    /// kinds, nothing is proven: the relay is asked again from `since`, or from the watermark if
-    /// that is earlier.
+    /// The coverage after the requested kinds change. For a subset of the kinds, everything stays
+    /// proven. If there are new kinds, nothing is proven: the relay is asked again from `since`, or
+    /// from the watermark if the watermark is earlier.
     pub fn of_kinds(&self, kinds: impl IntoIterator<Item = u16>, since: u64) -> Self {
         let kinds = sorted(kinds);
         let is_part = !kinds.is_empty() && kinds.iter().all(|kind| self.kinds.binary_search(kind).is_ok());
@@ -169,7 +169,7 @@ impl Coverage {
             return Self { kinds, ..self.clone() };
         }
         let after_watermark = self.proven_until().map_or(self.from, |proven| proven.saturating_add(1));
-        // If the clock is set, the watermark does not hold either.
+        // If the clock is set later, the watermark does not hold: only vouched claims do.
         let after_vouched = match self.vouched.as_deref() {
             Some(vouched) => vouched.gaps.first().map_or(vouched.until.saturating_add(1), |gap| gap.since),
             None => self.from,
@@ -205,8 +205,8 @@ impl Coverage {
         self.until
     }
 
-    /// The watermark: everything from [`from`](Self::from) up to it is proven. `None` if nothing
-    /// is.
+    /// The watermark: everything from [`from`](Self::from) up to and including the watermark is
+    /// proven. `None` if nothing is proven.
     pub fn proven_until(&self) -> Option<u64> {
         match self.gaps.first() {
             Some(gap) if gap.since <= self.from => None,
@@ -220,9 +220,9 @@ impl Coverage {
         &self.gaps
     }
 
-    /// Extends the coverage to `now` on a new connection. The time since the end becomes a gap, and
-    /// so do the last `overlap` seconds before it, for late events. The last second is always
-    /// reopened, because it was not over when it was proven.
+    /// Extends the coverage to `now` on a new connection. The time since the old end becomes a gap,
+    /// and so do the last `overlap` seconds before the old end, for late events. The last covered
+    /// second is always reopened, because it was not over when it was proven.
     pub(crate) fn reconnected(&mut self, now: u64, overlap: u64) {
         let last = self.until;
         self.until = last.max(now);
@@ -244,8 +244,8 @@ impl Coverage {
         }
     }
 
-    /// Extends the coverage to `now` on a connection that has been live since the end: that time is
-    /// proven.
+    /// Extends the coverage to `now`. The connection has been live since the coverage's end, so the
+    /// time in between is proven.
     pub fn extend(&mut self, now: u64) {
         self.until = self.until.max(now);
     }
@@ -283,7 +283,7 @@ impl Coverage {
         }
     }
 
-    /// Adds a gap where there is none.
+    /// Adds a gap. Its span must be proven.
     fn insert(&mut self, gap: Gap) {
         let place = self.gaps.partition_point(|other| other.since < gap.since);
         self.gaps.insert(place, gap);
@@ -298,7 +298,8 @@ impl Coverage {
         self.bound();
     }
 
-    /// Limits the number of gaps by merging the two closest ones, so less time counts as proven.
+    /// Limits the number of gaps: merges the two gaps with the least proven time between them. That
+    /// time then counts as unproven.
     fn bound(&mut self) {
         while self.gaps.len() > GAPS_MAX {
             let distances = self.gaps.windows(2).enumerate().filter_map(|(place, pair)| match pair {
@@ -332,7 +333,7 @@ mod tests {
         Coverage::first_contact([], since, now)
     }
 
-    /// The gaps, and the watermark.
+    /// Checks the gaps and the watermark.
     #[track_caller]
     fn check(coverage: &Coverage, gaps: &[(u64, u64)], proven_until: Option<u64>) {
         let found: Vec<_> = coverage.gaps().iter().map(|gap| (gap.since, gap.until)).collect();
@@ -385,14 +386,14 @@ mod tests {
         coverage.prove(196, 210);
         coverage.reconnected(212, 20);
         check(&coverage, &[(181, 209), (210, 212)], Some(180));
-        // Reconnects in the same second, and with a clock that was set back.
+        // Reconnects in the same second, and then with a clock that was set back.
         coverage.prove(0, 212);
         coverage.reconnected(212, 0);
         check(&coverage, &[(212, 212)], Some(211));
         coverage.prove(0, 212);
         coverage.reconnected(150, 20);
         check(&coverage, &[(193, 211), (212, 212)], Some(192));
-        // A gap with another reason keeps it.
+        // A gap with another reason keeps that reason.
         coverage.prove(0, 212);
         coverage.reconnected(214, 0);
         coverage.explain(213, 213, &GapReason::BeyondCap { got: 9 });
@@ -456,7 +457,7 @@ mod tests {
     }
 
     proptest! {
-        /// Compares with a plain list of seconds: every claim must have been proven.
+        /// Compares the coverage with a plain list of seconds: every claim must have been proven.
         #[test]
         fn claims_nothing_that_was_not_proven(steps in proptest::collection::vec(step(), 0..60)) {
             let mut coverage = first(50, 100);
@@ -481,7 +482,7 @@ mod tests {
                         coverage.extend(end);
                     }
                 }
-                // Proving a span outside of the ends has no effect on later extensions.
+                // Proving a span outside the coverage has no effect on later extensions.
                 let mut last = None;
                 for gap in coverage.gaps() {
                     prop_assert!(gap.since <= gap.until && gap.until <= coverage.until());

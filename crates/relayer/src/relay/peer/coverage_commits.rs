@@ -1,4 +1,5 @@
-//! The coverage of a relay at two points: as proven by what was read, and as committed to the log.
+//! Two coverages of a relay: the one proven by the messages read so far, and the one committed to
+//! the log.
 
 use std::collections::VecDeque;
 
@@ -9,19 +10,19 @@ use crate::clock::Now;
 
 #[derive(Debug, Default)]
 pub(super) struct CoverageCommits {
-    /// Proven by what was read.
+    /// Proven by the messages read so far.
     read: Option<Coverage>,
-    /// Proven by what is in the log, as of the last [`take_up`](Self::take_up).
+    /// Proven by the events in the log, as of the last [`take_up`](Self::take_up).
     committed: Option<Coverage>,
-    /// The coverage that the log proves once each mark is committed, oldest first.
+    /// For each mark, oldest first, the coverage that the log proves once the mark is committed.
     pending: VecDeque<(oneshot::Receiver<()>, Coverage)>,
     /// The clock after it was last set. Coverage that rests on another clock is not shown.
     set: Option<Now>,
 }
 
 impl CoverageCommits {
-    /// Applies what was committed since the last call. The marks of one relay are committed in
-    /// order, or dropped.
+    /// Applies the marks that were committed since the last call. The marks of one relay are
+    /// committed in order, or dropped.
     fn take_up(&mut self) {
         for (mut receipt, coverage) in std::mem::take(&mut self.pending) {
             match receipt.try_recv() {
@@ -48,7 +49,7 @@ impl CoverageCommits {
         self.committed.clone()
     }
 
-    /// Restores what the log had when the process started.
+    /// Restores the coverage that the log had when the process started.
     pub fn restore(&mut self, coverage: Coverage) {
         (self.read, self.committed) = (Some(coverage.clone()), Some(coverage));
     }

@@ -27,7 +27,6 @@ pub struct Peer {
     pub url: RelayUrl,
     /// Counts of what the relay sent.
     pub stats: Stats,
-    /// Its offence budget.
     pub offences: Offences,
     /// Whether the relay may have a private address, because the configuration names it.
     is_trusted: AtomicBool,
@@ -35,7 +34,7 @@ pub struct Peer {
     coverage: Mutex<CoverageCommits>,
     capabilities: Mutex<Capabilities>,
     repair: Mutex<Option<RepairProgress>>,
-    /// Whether the relay is connected but sends nothing while several others do.
+    /// Whether the relay is connected but sends nothing while several other relays do.
     is_silent: AtomicBool,
     /// The round trip of the last ping in microseconds, plus one; 0 for none.
     rtt_us: AtomicU64,
@@ -69,15 +68,15 @@ impl Source for Peer {
 /// The progress of a backfill.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RepairProgress {
-    /// The window that is requested now, in Unix seconds.
+    /// The first second of the window that is requested now, in Unix seconds.
     pub since: u64,
-    /// `None` if the window has no end.
+    /// The last second of the window; `None` if the window has no end.
     pub until: Option<u64>,
     /// The protocol: `req` (NIP-01) or `negentropy` (NIP-77).
     pub by: &'static str,
     /// The requests so far.
     pub requests: u64,
-    /// The events in their answers, including known ones.
+    /// The events in the answers, including known events.
     pub events: u64,
 }
 
@@ -112,22 +111,22 @@ impl Peer {
         if self.is_trusted.load(Ordering::Relaxed) { Reach::Anywhere } else { Reach::PublicOnly }
     }
 
-    /// Sets whether the relay is trusted, from the next dial on, and returns the previous value.
+    /// Sets whether the relay is trusted, and returns the previous value. The next dial uses the
+    /// new value.
     pub(crate) fn set_trusted(&self, is_trusted: bool) -> bool {
         self.is_trusted.swap(is_trusted, Ordering::Relaxed)
     }
 
-    /// The current state.
     pub fn state(&self) -> ConnectionState {
         self.states.lock().now.clone()
     }
 
-    /// Whether it is connected, with nothing left to backfill.
+    /// Whether the relay is connected and nothing is left to backfill.
     pub fn is_live(&self) -> bool {
         matches!(self.states.lock().now, ConnectionState::Live { .. })
     }
 
-    /// Changes the state, and keeps the previous one in the history.
+    /// Changes the state, and keeps the previous state in the history.
     pub fn set_state(&self, state: ConnectionState) {
         self.states.lock().set(state);
     }
@@ -151,18 +150,18 @@ impl Peer {
         self.states.lock().recent.iter().cloned().collect()
     }
 
-    /// The connected time of all connections together.
+    /// The total connected time of all connections.
     pub fn uptime(&self) -> Duration {
         self.states.lock().uptime()
     }
 
-    /// Counts something that the relay sent and that was refused.
+    /// Counts a refused event or message of the relay.
     pub fn refuse(&self, reason: DropReason) {
         self.stats.refuse(reason);
         self.offences.note(reason, self.stats.events.get(), Instant::now());
     }
 
-    /// Whether the relay is connected but sends nothing while several others do.
+    /// Whether the relay is connected but sends nothing while several other relays do.
     pub fn is_silent(&self) -> bool {
         self.is_silent.load(Ordering::Relaxed)
     }
@@ -192,20 +191,20 @@ impl Peer {
         self.coverage.lock().restore(coverage.on_clock(now));
     }
 
-    /// Handles a clock step: claims that rested on the previous clock are no longer shown. The
-    /// coverage proven by what was read is left to the conversation, which first ends the requests
-    /// that used that clock.
+    /// Handles a clock step: claims that rest on the previous clock are no longer shown. The
+    /// conversation corrects the coverage proven by what was read, after it has ended the requests
+    /// that used the previous clock.
     pub(crate) fn clock_was_set(&self, now: Now) {
         self.coverage.lock().clock_was_set(now);
     }
 
-    /// The coverage proven by what was read; the log may not have those events yet.
+    /// The coverage proven by the messages read so far. The log may not have their events yet.
     pub(crate) fn read_coverage(&self) -> Option<Coverage> {
         self.coverage.lock().read().cloned()
     }
 
-    /// Changes what is proven by what was read, and returns the mark that must follow the events
-    /// into the log.
+    /// Changes [`read_coverage`](Self::read_coverage), and returns the mark that must follow the
+    /// events into the log.
     pub(crate) fn change_coverage(
         &self,
         change: impl FnOnce(Option<Coverage>) -> Option<Coverage>,
@@ -229,7 +228,7 @@ impl Peer {
         self.capabilities(|capabilities| capabilities.pace.slow_down(tokio::time::Instant::now()));
     }
 
-    /// The progress of the backfill; `None` if none is running.
+    /// The progress of the backfill; `None` if no backfill is running.
     pub fn repair(&self) -> Option<RepairProgress> {
         self.repair.lock().clone()
     }

@@ -1,9 +1,9 @@
-//! The knowledge about one relay that outlives its connections.
+//! Everything known about one relay. This knowledge outlives the relay's connections.
 //!
-//! [`handle`] has the `Peer` that the other modules share. It holds the [`state`] of its
-//! connection, its [`stats`], its [`coverage`] and the committed part of it ([`coverage_commits`]),
-//! its [`capabilities`] with the cap on its answers ([`caps`]) and its [`pace`], and its budget of
-//! [`offences`]. [`metrics`] counts over all relays.
+//! [`handle`] has the `Peer` that the other modules share. A `Peer` holds the connection's
+//! [`state`], the [`stats`], the [`coverage`] with its committed part ([`coverage_commits`]), the
+//! [`capabilities`] with the [`pace`] of requests and the cap on answers ([`caps`]), and the budget
+//! of [`offences`]. [`metrics`] counts over all relays.
 
 mod capabilities;
 mod caps;

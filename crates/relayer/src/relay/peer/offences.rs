@@ -1,9 +1,9 @@
 //! The offence budget of a relay, and the quarantine when it is exhausted.
 //!
-//! The budget is a leaky bucket: each bad signature or broken frame fills it, and it drains evenly,
-//! so a relay that passes on an occasional forgery stays connected. It also drains with the events
-//! that the relay sends, because a relay that carries more events also passes on more forgeries.
-//! The budget is not stored: a restart clears it.
+//! The budget is a leaky bucket: each bad signature or broken frame adds to the bucket, and the
+//! bucket drains evenly, so a relay that passes on an occasional forgery stays connected. The
+//! bucket also drains with the events that the relay sends, because a relay that carries more
+//! events also passes on more forgeries. The budget is not stored: a restart clears it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ struct Record {
     level: f64,
     /// When the level was computed.
     at: Option<Instant>,
-    /// The number of events that the relay had sent then.
+    /// The number of events that the relay had sent when the level was computed.
     events: u64,
     /// The offence that exhausted the budget.
     last: Option<DropReason>,
@@ -74,7 +74,8 @@ impl Offences {
         self.is_over.load(Ordering::Relaxed)
     }
 
-    /// Begins a quarantine and clears the budget. Returns the duration and the last offence.
+    /// Begins a quarantine and clears the budget. Returns the quarantine's duration and the offence
+    /// that exhausted the budget.
     pub(crate) fn quarantine(&self, now: Instant) -> (Duration, Option<DropReason>) {
         let mut record = self.record.lock();
         let is_forgotten = record

@@ -1,5 +1,5 @@
-//! The pace of requests to a relay: a minimum gap between two, which grows when the relay says
-//! `rate-limited:`.
+//! The pace of requests to a relay: a minimum gap between two requests. The gap grows when the
+//! relay says `rate-limited:`.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// When the next request may be sent. The request counts as sent then.
+    /// Reserves and returns the time at which the next request may be sent.
     pub(crate) fn next_request(&mut self, now: Instant) -> Instant {
         if self.limited.is_some_and(|limited| now.duration_since(limited) >= RATE_LIMIT_MEMORY) {
             self.gap = (self.gap / 2).max(REQUEST_GAP_MIN);

@@ -22,7 +22,7 @@ use crate::limits::STATES_KEPT;
 pub enum ConnectionState {
     /// Dialling, or waiting for a permit to dial.
     Connecting,
-    /// Live, while gaps are being requested.
+    /// Connected, while gaps are being requested.
     Backfilling {
         /// Unix milliseconds.
         since_ms: u64,
@@ -39,15 +39,14 @@ pub enum ConnectionState {
         /// Why the last connection ended or failed.
         reason: String,
     },
-    /// The relay requires NIP-42 authentication that we cannot give. It is retried every few hours.
+    /// The relay requires NIP-42 authentication that we cannot give. We retry every few hours.
     NeedsAuthentication {
         /// Unix milliseconds.
         until_ms: u64,
         /// The relay's reason.
         reason: String,
     },
-    /// The relay does not serve us, or its address may not be dialled. It is retried every few
-    /// hours.
+    /// The relay does not serve us, or its address may not be dialled. We retry every few hours.
     Refused {
         /// Unix milliseconds.
         until_ms: u64,
@@ -91,7 +90,7 @@ impl ConnectionState {
 /// A state that a relay was in.
 #[derive(Debug, Clone, Serialize)]
 pub struct PastState {
-    /// When it began, in Unix milliseconds.
+    /// When the state began, in Unix milliseconds.
     pub at_ms: u64,
     /// The label of the state.
     pub status: &'static str,
@@ -139,7 +138,7 @@ impl StateHistory {
         self.now = state;
     }
 
-    /// The connected time of all connections together.
+    /// The total connected time of all connections.
     pub fn uptime(&self) -> Duration {
         self.connected_before + self.connected.map_or(Duration::ZERO, |since| since.elapsed())
     }

@@ -23,7 +23,7 @@ impl Count {
 pub struct Stats {
     /// WebSocket messages received.
     pub frames: Count,
-    /// Bytes in their payloads.
+    /// Bytes in the payloads of these messages.
     pub bytes: Count,
     /// Messages with an event that we requested.
     pub events: Count,
@@ -59,12 +59,10 @@ impl Stats {
         (copies > 0).then(|| self.late_us.get() as f64 / copies as f64 / 1000.0)
     }
 
-    /// Counts a refusal.
     pub fn refuse(&self, reason: DropReason) {
         self.refuse_many(reason, 1);
     }
 
-    /// Counts several refusals.
     pub(crate) fn refuse_many(&self, reason: DropReason, times: u64) {
         if let Some(count) = self.refused.get(reason.index()) {
             count.add(times);
@@ -77,7 +75,6 @@ impl Stats {
         counts.map(|(reason, count)| (*reason, count.get())).filter(|(_, count)| *count > 0)
     }
 
-    /// All refusals.
     pub fn refused_total(&self) -> u64 {
         self.refused().map(|(_, count)| count).sum()
     }

@@ -6,11 +6,12 @@ use super::damaged;
 use crate::config::RelayUrl;
 use crate::event_log::{EventLog, RelayTable, StorageError};
 
-/// The wanted relays, and why they are wanted.
+/// The configured, added and removed relays, which together determine the wanted ones.
 #[derive(Debug)]
 pub(super) struct WantedRelays {
     pub configured: Vec<RelayUrl>,
-    /// Relays in the order of addition. After a restart, earlier ones are sorted by URL.
+    /// Relays in the order of addition. After a restart, relays added before the restart are sorted
+    /// by URL.
     pub added: Vec<RelayUrl>,
     pub removed: HashSet<RelayUrl>,
 }
@@ -23,7 +24,7 @@ impl WantedRelays {
     pub fn restore(configured: &[RelayUrl], log: &EventLog) -> Result<Self, StorageError> {
         let mut wanted = Self { configured: configured.to_vec(), added: Vec::new(), removed: HashSet::new() };
         for (url, row) in log.relay_rows(RelayTable::Wanted)? {
-            // An earlier version accepted URLs that this one does not.
+            // An earlier version accepted URLs that this version does not accept.
             let url = match url.parse() {
                 Ok(url) => url,
                 Err(error) => {
@@ -44,7 +45,8 @@ impl WantedRelays {
         Ok(wanted)
     }
 
-    /// The wanted relays without duplicates, and whether the configuration names each of them.
+    /// The wanted relays without duplicates. The `bool` says whether the configuration names the
+    /// relay.
     pub fn wanted(&self) -> impl Iterator<Item = (&RelayUrl, bool)> {
         let mut seen = HashSet::new();
         let configured = self.configured.iter().map(|url| (url, true));

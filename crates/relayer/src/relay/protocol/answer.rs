@@ -23,8 +23,8 @@ impl Window {
         (self.since..=self.end()).contains(&second)
     }
 
-    /// The older and the newer half; `None` for a single second. A window without an end is divided
-    /// after `newest`.
+    /// The older and the newer half of the window; `None` for a single second. A window without an
+    /// end is divided after `newest`.
     pub(crate) fn halves(self, newest: u64) -> Option<[Self; 2]> {
         let Self { since, until } = self;
         match until {
@@ -42,7 +42,7 @@ impl Window {
     }
 }
 
-/// A summary of the stored events before EOSE. It counts only events within the window.
+/// A summary of the stored events before EOSE. Only events within the window count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Answer {
     /// The number of events, including oversized and malformed ones: the relay's cap counts them
@@ -52,7 +52,7 @@ pub(crate) struct Answer {
     pub span: Option<Span>,
     /// Whether the events came newest first.
     pub(crate) descends: bool,
-    /// Whether it had events outside the window.
+    /// Whether the answer had events outside the window.
     pub(crate) strays: bool,
     /// What the relay says about events that it did not send (NIP-67).
     pub(crate) hints: Hints,

@@ -1,8 +1,8 @@
 //! NIP-42: the relay's challenge, our answer, and the relay's verdict.
 //!
 //! The reader records challenges and verdicts in the order in which they arrive, and the session
-//! answers. Before its verdict, a relay treats us as an unknown client, so the conversation starts
-//! again afterwards.
+//! answers. Until its verdict, a relay treats us as an unknown client, so the conversation starts
+//! again after the verdict.
 
 use std::time::Duration;
 
@@ -25,8 +25,7 @@ pub(crate) enum Standing {
     /// The relay has sent no challenge.
     #[default]
     Unasked,
-    /// The relay has sent a challenge, which is answered at this time if the configuration permits
-    /// it.
+    /// The relay has sent a challenge. If the configuration permits, we answer at this time.
     Asked(Instant),
     /// We have answered and wait for the verdict.
     Answered {
@@ -71,7 +70,7 @@ impl Authentication {
         true
     }
 
-    /// The message that answers the challenge. It counts as sent.
+    /// Returns the message that answers the challenge, and counts it as sent.
     pub fn answer(&self, signer: &Signer, relay: &str, unix_secs: u64, now: Instant) -> String {
         let mut state = self.0.lock();
         let tags = [["relay", relay], ["challenge", &state.challenge]];
@@ -83,7 +82,7 @@ impl Authentication {
         ClientMessage::Auth { event: &String::from_utf8_lossy(event.json()) }.to_json()
     }
 
-    /// Handles OK; `false` if it is not about our answer.
+    /// Handles OK; `false` if the OK is not about our answer.
     ///
     /// After a temporary refusal (`rate-limited:`, `error:`) the challenge is answered again, with
     /// growing delays.

@@ -36,28 +36,28 @@ pub(crate) enum AfterRefusal {
     Retry,
     /// Retry unless the request has failed too often.
     RetryFew,
-    /// Send a simpler request, if there is one.
+    /// Send a simpler request, if the request can get simpler.
     Simplify,
-    /// The relay does not answer such requests.
+    /// The relay does not answer requests of this type.
     GiveUp,
 }
 
-/// The requesting side of one connection. On drop, it closes what is still open at the relay,
-/// because the relay may allow few subscriptions.
+/// The requesting side of one connection. On drop, closes the request that is still open at the
+/// relay, because the relay may allow few subscriptions.
 pub(crate) struct Exchange {
     pub peer: Arc<Peer>,
     pub shared: Arc<Shared>,
     pub requests: Arc<Requests>,
     pub subscription: Arc<Subscription>,
     open: Option<OpenRequest>,
-    /// Whether the relay has refused a request for lack of authentication after we authenticated.
+    /// Whether the relay demanded authentication for a request after we had authenticated.
     wants_more_proof: bool,
 }
 
 /// A backfill request or reconciliation that is open at the relay.
 struct OpenRequest {
     subscription: String,
-    /// The message that closes it.
+    /// The message that closes the request.
     closing: String,
 }
 
@@ -77,7 +77,7 @@ impl Exchange {
         Self { peer, shared, requests, subscription, open: None, wants_more_proof: false }
     }
 
-    /// Sends a request at the relay's pace and waits for the answer; `None` if it is not in time.
+    /// Sends a request at the relay's pace and waits for the answer; `None` if none comes in time.
     pub async fn ask(&self, subscription: &str, expected: Expected, message: String) -> Option<Reply> {
         self.wait_for_pace().await;
         let reply = self.ask_now(subscription, expected, message).await;
@@ -85,9 +85,9 @@ impl Exchange {
         reply
     }
 
-    /// Sends a backfill request under its own id, once live events leave room for its answer.
+    /// Sends a backfill request under a new id, once live events leave room for the answer.
     pub(crate) async fn ask_backfill(&mut self, expected: Expected, filters: Vec<Filter>) -> Option<Reply> {
-        // Comes first, because a connection that waits must not hold a permit.
+        // Before the permit: a connection that waits for its pace must not hold a permit.
         self.wait_for_pace().await;
         let shared = Arc::clone(&self.shared);
         let _permit = backfill_permit(&shared).await;
@@ -174,7 +174,7 @@ impl Exchange {
     }
 
     /// Handles a relay that serves only keys that it knows (NIP-42). The connection answers the
-    /// challenge, and then a new conversation replaces this one.
+    /// challenge, and then a new conversation starts.
     async fn after_auth_required(&mut self, refusal: &Refusal) -> Result<AfterRefusal, ExchangeError> {
         if self.shared.signer.is_none() {
             let reason =
@@ -202,7 +202,7 @@ impl Exchange {
         Err(ExchangeError::Refused(format!("{refusal} ({why})")))
     }
 
-    /// Why an answer says nothing about what the relay has; `None` if it can be believed.
+    /// Why an answer says nothing about what the relay has; `None` if the answer can be trusted.
     pub(crate) fn distrust(&self, answer: &Answer) -> Option<&'static str> {
         if answer.strays {
             return Some("it sends what was not asked for");
@@ -228,7 +228,7 @@ impl Exchange {
         })
     }
 
-    /// Changes the coverage, and sends its mark after the events that were read.
+    /// Changes the coverage. Sends the mark of the change after the events that were read.
     pub(crate) async fn change_coverage(&self, change: impl FnOnce(Option<Coverage>) -> Option<Coverage>) {
         if let Some(mark) = self.peer.change_coverage(change) {
             self.send_mark(mark).await;
@@ -239,8 +239,8 @@ impl Exchange {
         self.shared.inboxes.mark(mark).await;
     }
 
-    /// Passes on the events of the last answer that are still held. This must precede every mark
-    /// that may prove their second.
+    /// Passes on the events of the last answer that are still held. Must be called before every
+    /// mark that may prove the events' second.
     pub(crate) async fn pass_on_held(&self) {
         for candidate in self.requests.same_second.take() {
             self.shared.inboxes.send(candidate).await;

@@ -1,8 +1,8 @@
 //! The client side of the Nostr protocol.
 //!
 //! An [`exchange`] sends [`requests`] and waits for each [`answer`]; [`same_second`] orders the
-//! events of one second. [`subscription`] is what we request, [`refusal`] what a relay says instead
-//! of an answer, and [`authentication`] proves our key (NIP-42).
+//! events of one second. [`subscription`] builds our filters, [`refusal`] parses what a relay says
+//! instead of an answer, and [`authentication`] proves our key (NIP-42).
 
 mod answer;
 mod authentication;

@@ -45,7 +45,7 @@ impl Refusal {
         Self { kind, text: text.into() }
     }
 
-    /// Whether a notice, which may be about anything, has the prefix of a refusal.
+    /// Whether a notice has the prefix of a refusal. Other notices may be about anything.
     pub(crate) fn is_one(notice: &str) -> bool {
         by_prefix(notice).is_some()
     }
@@ -65,8 +65,8 @@ fn by_prefix(reason: &str) -> Option<RefusalKind> {
 }
 
 impl Refusal {
-    /// Whether the reason is too many subscriptions. There is no prefix for that; relays use words
-    /// such as strfry's "ERROR: too many concurrent REQs".
+    /// Whether the refusal means too many subscriptions. There is no prefix for this case; relays
+    /// use words such as strfry's "ERROR: too many concurrent REQs".
     pub(crate) fn is_about_subscriptions(&self) -> bool {
         let text = self.text.to_ascii_lowercase();
         let too_many = text.contains("too many") || text.contains("maximum");

@@ -5,8 +5,9 @@
 //! reader counts the events of each answer and records how it ended.
 //!
 //! The reader applies EOSE and CLOSED to the [state](LiveState) of the live subscription, message
-//! by message; the conversation only requests it, closes it, and marks it as proving. The
-//! conversation would apply them only when polled, and might prove time after a CLOSED.
+//! by message. The conversation requests and closes the live subscription and marks it as proving.
+//! It does not apply messages, because it would do so only when polled, and might prove time after
+//! a CLOSED.
 
 use std::collections::HashSet;
 use std::collections::VecDeque;
@@ -53,23 +54,23 @@ pub(crate) enum Expected {
 /// The state of the live subscription, according to the messages that were read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum LiveState {
-    /// It was not requested, or either side has closed it.
+    /// Not requested, or closed by either side.
     #[default]
     Closed,
-    /// It was requested, and the relay has sent neither EOSE nor a refusal.
+    /// Requested, and the relay has sent neither EOSE nor a refusal.
     Requested,
     /// The relay has sent EOSE and has not closed the subscription since.
     Open,
-    /// It is open, and stored events dated in the future have come, so time is proven as it passes.
+    /// Open, and stored events dated in the future have come, so time is proven as it passes.
     Proving,
 }
 
-/// The target that a CLOSED message ended.
+/// What a CLOSED message ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ClosedTarget {
-    /// A request, which it answers.
+    /// A request: the CLOSED is its answer.
     Request,
-    /// The live subscription, while no request waited for it.
+    /// The live subscription, after its request was answered.
     Live,
     /// Nothing that was open.
     Nothing,
@@ -121,13 +122,13 @@ impl State {
     }
 }
 
-/// Whether the id is one of a backfill request, possibly a closed one: relays continue to send for
-/// a moment.
+/// Whether the id belongs to a backfill request, possibly a closed one: relays send for a moment
+/// after CLOSE.
 pub(crate) fn is_backfill(subscription: &[u8]) -> bool {
     matches!(subscription, [b'p', number @ ..] if is_number(number))
 }
 
-/// Whether the id is one of a NIP-77 reconciliation, possibly a finished one.
+/// Whether the id belongs to a NIP-77 reconciliation, possibly a finished one.
 pub(crate) fn is_reconciliation(subscription: &[u8]) -> bool {
     matches!(subscription, [b'n', number @ ..] if is_number(number))
 }
@@ -138,7 +139,7 @@ fn is_number(digits: &[u8]) -> bool {
 
 impl Requests {
     /// The id of the next backfill request. No id is used twice on a connection, so that the late
-    /// end of an abandoned answer is not taken for that of another.
+    /// end of an abandoned answer is not taken for the end of another answer.
     pub(crate) fn next_backfill(&self) -> String {
         format!("p{}", self.state.lock().next_number())
     }
@@ -210,8 +211,7 @@ impl Requests {
         self.noticed.notify_waiters();
     }
 
-    /// Waits for a notice with the prefix of a refusal that is not followed by an answer. Returns
-    /// it.
+    /// Returns the next notice that has the prefix of a refusal and is not followed by an answer.
     pub(crate) async fn refused_by_notice(&self) -> String {
         loop {
             let noticed = self.noticed.notified();
@@ -250,8 +250,8 @@ impl Requests {
         self.state.lock().live
     }
 
-    /// Records that stored events dated in the future have come. If the live subscription is open,
-    /// time is proven as it passes from now on.
+    /// Records that stored events dated in the future have come. From now on, time is proven as it
+    /// passes if the live subscription is open.
     pub(crate) fn prove_time(&self) {
         let mut state = self.state.lock();
         if state.live == LiveState::Open {
@@ -259,7 +259,8 @@ impl Requests {
         }
     }
 
-    /// Records that we want another subscription: no more time is proven until that one is open.
+    /// Records that another subscription is wanted: no more time is proven until the new one is
+    /// open.
     pub(crate) fn stop_proving(&self) {
         let mut state = self.state.lock();
         if state.live == LiveState::Proving {
@@ -294,7 +295,7 @@ impl Requests {
     }
 
     /// Counts an event of a subscription, with its claimed id and date as far as they are known.
-    /// Returns the event's `created_at` if the event is a stored one that belongs to an answer.
+    /// Returns `created_at` if this is a stored event of an answer.
     pub fn event(
         &self,
         subscription: &[u8],

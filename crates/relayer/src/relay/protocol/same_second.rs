@@ -26,7 +26,7 @@ struct State {
     /// The events in the order of arrival, each with its permit from the budget of all connections.
     held: Vec<(Candidate, OwnedSemaphorePermit)>,
     bytes: usize,
-    /// Whether the answer came to this second from an older one; `None` if it is the first.
+    /// Whether the previous second of the answer was older; `None` if this second is the first.
     ascends: Option<bool>,
 }
 
@@ -43,8 +43,8 @@ impl SameSecond {
             }
             state.second = second;
         }
-        // A second that is requested again repeats the held events. A forgery with the same id
-        // differs in its text.
+        // If a second is requested again, the answer repeats the held events. A forgery with the
+        // same id has another text.
         if state.held.iter().any(|(held, _)| held.claimed == candidate.claimed && held.json == candidate.json)
         {
             return released;
@@ -72,7 +72,7 @@ impl SameSecond {
         released
     }
 
-    /// The second of the held events.
+    /// The second to which the held events belong.
     pub fn second(&self) -> Option<u64> {
         let state = self.state.lock();
         (!state.held.is_empty()).then_some(state.second)
@@ -89,7 +89,7 @@ impl SameSecond {
 }
 
 impl State {
-    /// Returns the held events. `ascends` is the order if no earlier second has shown it.
+    /// Returns the held events. `ascends` applies if no earlier second has shown the order.
     fn release(&mut self, ascends: bool) -> Vec<Candidate> {
         self.bytes = 0;
         let mut released: Vec<Candidate> = self.held.drain(..).map(|(candidate, _)| candidate).collect();
@@ -127,8 +127,8 @@ mod tests {
         candidates.into_iter().map(text).collect()
     }
 
-    /// The events that are passed on from these answers, in order. Each is named by its second and
-    /// a letter.
+    /// The events that are passed on from these answers, in order. An event's name is its second
+    /// and a letter.
     fn passed_on(answers: &[&[&str]]) -> Vec<String> {
         let (inboxes, _receivers) = Inboxes::new(1, 1_000);
         let same_second = SameSecond::default();

@@ -17,7 +17,7 @@ pub const LIVE: &str = "r";
 /// The events that the configuration requests from every relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Subscription {
-    /// The kinds, ascending; empty for all.
+    /// The kinds, ascending; empty for all kinds.
     kinds: Vec<u16>,
     backfill: Option<Duration>,
     overlap: Duration,
@@ -37,12 +37,12 @@ impl Subscription {
         Self { kinds: kinds.iter().copied().collect(), ..self.clone() }
     }
 
-    /// The kinds, ascending; empty for all.
+    /// The kinds, ascending; empty for all kinds.
     pub fn kinds(&self) -> impl Iterator<Item = u16> {
         self.kinds.iter().copied()
     }
 
-    /// The first second to request at first contact: the one after `now` if only live events are
+    /// The first second to request at first contact: the second after `now` if only live events are
     /// wanted.
     pub(crate) fn first_contact_since(&self, now: u64) -> u64 {
         match self.backfill {
@@ -69,7 +69,7 @@ impl Subscription {
     /// The filters for a window of stored events.
     pub fn window(&self, window: Window, limit: Option<u32>, form: Form) -> Vec<Filter> {
         self.filters(form, |filter| {
-            // Without a lower bound, `since` is omitted.
+            // 0 means no lower bound, so `since` is omitted.
             filter.since = (window.since > 0).then_some(window.since);
             filter.until = window.until;
             filter.limit = limit.map(u64::from);

@@ -25,13 +25,12 @@ use crate::relay::information::Information;
 /// The settings of the [`Dialer`].
 #[derive(Debug)]
 pub struct DialOptions {
-    /// Connections skip longer frames.
+    /// The maximum length of a frame. Longer frames are skipped.
     pub frame_bytes_max: usize,
     /// The User-Agent header: our name and how to reach the operator, in visible ASCII.
     pub user_agent: String,
     /// A PEM file of certificate authorities to trust in addition to the system's.
     pub extra_ca_file: Option<PathBuf>,
-    /// Resolves host names.
     pub resolver: Resolver,
     /// The id by which we recognise ourselves.
     pub instance: InstanceId,
@@ -42,10 +41,10 @@ pub struct DialOptions {
 /// Why the dialer cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum DialSetupError {
-    /// TLS or the file of authorities failed.
+    /// TLS cannot be set up, or the file of authorities cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsSetupError),
-    /// The User-Agent would break the requests.
+    /// The User-Agent has characters that are not visible ASCII.
     #[error("[relay] user_agent must contain only visible ASCII characters and spaces")]
     UserAgent,
 }
@@ -69,7 +68,7 @@ pub enum DialError {
 
 impl DialError {
     /// Whether the failure lasts until someone changes the relay, its DNS, or our configuration.
-    /// Such relays are still dialled, but rarely.
+    /// After such a failure, the relay is still dialled, but rarely.
     ///
     /// All statuses that refuse the upgrade are permanent, except those that mean "later" (408,
     /// 425, 429, 5xx).
@@ -128,7 +127,7 @@ impl Dialer {
         })
     }
 
-    /// Opens a WebSocket, after waiting for a permit.
+    /// Waits for a permit, then opens a WebSocket.
     ///
     /// # Errors
     /// If a step fails.
@@ -143,8 +142,7 @@ impl Dialer {
         Ok(Socket::new(stream, self.frame_bytes_max, SKIPPED_FRAME_BYTES_MAX, read_ahead))
     }
 
-    /// Fetches a relay's NIP-11 document, over HTTP at the relay's own URL, after waiting for a
-    /// permit.
+    /// Waits for a permit, then fetches a relay's NIP-11 document over HTTP at the relay's own URL.
     ///
     /// # Errors
     /// If no usable document arrives.
@@ -174,7 +172,7 @@ impl Dialer {
         Ok(self.net.addresses(host, port, reach).await?)
     }
 
-    /// Connects by TCP, and TLS for `wss` URLs.
+    /// Connects by TCP, and by TLS for `wss` URLs.
     async fn connect(&self, url: &Url, addresses: Vec<SocketAddr>) -> Result<Stream, DialError> {
         let host = url.host().ok_or(DialError::Url)?;
         Ok(self.net.connect(host, addresses, url.scheme() == "wss").await?)
@@ -222,7 +220,7 @@ mod tests {
         assert_eq!(dialer.permits.available_permits(), 0);
         let mut fetching = std::pin::pin!(dialer.information(&relay, Reach::Anywhere));
         let mut dialling = std::pin::pin!(dialer.dial(&relay, Reach::Anywhere));
-        // Often enough for the runtime to poll its sockets.
+        // Polls often enough for the runtime to poll its sockets.
         for _ in 0..200 {
             assert!(is_pending(fetching.as_mut()).await);
             assert!(is_pending(dialling.as_mut()).await);

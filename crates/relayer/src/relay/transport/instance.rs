@@ -3,8 +3,8 @@
 use std::fmt;
 
 /// A random id of this process, sent with every request to a relay in the header
-/// [`HEADER`](Self::HEADER). Our server, and any relay software that does the same, refuses a
-/// request with its own id with `508 Loop Detected`.
+/// [`HEADER`](Self::HEADER). Our server refuses a request that carries the server's own id: `508
+/// Loop Detected`. Other relay software may do the same.
 ///
 /// Each start has a new id, which reveals nothing about the machine.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -17,7 +17,6 @@ impl InstanceId {
     /// `508 Loop Detected` (RFC 5842), the status for a request that comes from the server itself.
     pub(crate) const REFUSAL: u16 = 508;
 
-    /// A new random id.
     pub fn random() -> Self {
         Self(rand::random())
     }

@@ -1,6 +1,6 @@
-//! The way to a relay: [`dial`] opens a connection and [`upgrade`] makes it a WebSocket, whose
-//! frames [`socket`] reads and writes. [`nip11`] fetches the relay's document over HTTP.
-//! [`instance`] lets a gateway recognise itself behind a relay's URL.
+//! The way to a relay: [`dial`] opens a connection, [`upgrade`] turns the connection into a
+//! WebSocket, and [`socket`] reads and writes frames. [`nip11`] fetches the relay's document over
+//! HTTP. [`instance`] lets a gateway recognise itself behind a relay's URL.
 
 mod dial;
 mod instance;

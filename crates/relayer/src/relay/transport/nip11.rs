@@ -41,7 +41,7 @@ pub enum InformationError {
     Timeout,
 }
 
-/// hyper's message says what failed; only its source says why.
+/// hyper's message says what failed; only the error's source says why.
 fn with_cause(error: &hyper::Error) -> String {
     error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
@@ -70,7 +70,7 @@ pub(crate) async fn fetch(
         .max_buf_size(INFORMATION_BYTES_MAX)
         .handshake(TokioIo::new(stream))
         .await?;
-    // This task drives the connection and is aborted when the function returns.
+    // The spawned task drives the connection and is aborted when this function returns.
     let mut driver = JoinSet::new();
     driver.spawn(connection);
     let response = sender.send_request(request).await?;

@@ -5,10 +5,10 @@
 //! calls, and an idle one holds no buffer. Only an incomplete message and messages that were not
 //! handled yet are kept.
 //!
-//! One call handles a limited number of frames of any kind, because a read of 64 KiB holds 100
-//! events or 32,768 empty frames. The rest is kept, and later calls continue at an offset. Such a
-//! call uses the task's budget as a read does, so that no kind of frame delays the other tasks of
-//! the thread.
+//! One call of [`Socket::read`] handles a limited number of frames, because 64 KiB may hold 100
+//! events or 32,768 empty frames. The rest is kept, and later calls continue at an offset. A call
+//! that handles kept bytes uses the task's budget as a read does, so that no type of frame delays
+//! the thread's other tasks.
 
 use std::cell::RefCell;
 use std::io;
@@ -27,7 +27,7 @@ use crate::net::Stream;
 const SCRATCH_BYTES: usize = 64 << 10;
 
 /// An incomplete message up to this size is copied in front of the next read, so that the whole
-/// message is contiguous. A longer one is collected in `carry`.
+/// message is contiguous. A longer message is collected in `carry`.
 const CARRY_BYTES_MAX: usize = SCRATCH_BYTES / 4;
 
 thread_local! {
@@ -53,13 +53,13 @@ pub enum SocketError {
 pub struct Socket {
     stream: Stream,
     decoder: Decoder,
-    /// Kept bytes: `handled` ones, then unhandled ones.
+    /// Kept bytes. The first `handled` of them have been handled.
     carry: Vec<u8>,
     /// How many bytes of `carry` were handled; 0 unless `stopped`.
     handled: usize,
     /// Whether `carry` may hold complete messages, because handling stopped early.
     stopped: bool,
-    /// Frames handled since [`take_frames`](Self::take_frames).
+    /// Frames handled since the last [`take_frames`](Self::take_frames).
     frames: u64,
 }
 
@@ -74,8 +74,8 @@ enum Stop<B> {
 }
 
 impl Socket {
-    /// A socket after its upgrade. `read_ahead` holds the bytes that came after the response.
-    /// Messages longer than `payload_bytes_max` are skipped, up to `skipped_bytes_max`.
+    /// A socket after its upgrade. `read_ahead` holds the bytes received after the upgrade
+    /// response. Messages longer than `payload_bytes_max` are skipped, up to `skipped_bytes_max`.
     pub const fn new(
         stream: Stream,
         payload_bytes_max: usize,
@@ -91,8 +91,7 @@ impl Socket {
     /// The future is cancel-safe.
     ///
     /// # Errors
-    /// If the connection ends or breaks the protocol. Messages before that have been
-    /// handled.
+    /// If the connection ends or breaks the protocol. Earlier messages have been handled.
     pub async fn read<B>(
         &mut self,
         mut handle: impl FnMut(Message<'_>) -> ControlFlow<B>,
@@ -158,7 +157,7 @@ impl Socket {
     fn note<B>(&mut self, stop: Stop<B>) -> ControlFlow<B> {
         self.stopped = !matches!(stop, Stop::AtEnd);
         if !self.stopped {
-            // Only an incomplete message is left. It moves at most once per read.
+            // Only an incomplete message is left. This message moves at most once per read.
             self.carry.drain(..self.handled);
             self.handled = 0;
             // An idle socket holds no spare capacity.
@@ -173,8 +172,8 @@ impl Socket {
     }
 }
 
-/// Handles the messages at the start of `bytes`, adds their frames to `frames`, and returns how
-/// many bytes they had.
+/// Handles the messages at the start of `bytes`, adds their frames to `frames`, and returns the
+/// number of bytes handled.
 fn drain<B>(
     decoder: &mut Decoder,
     bytes: &[u8],
@@ -283,7 +282,8 @@ mod tests {
         assert_eq!(socket.carry.capacity(), 0, "an idle socket holds nothing");
     }
 
-    /// Sends many frames of each kind, and checks how many one call handles and what it keeps.
+    /// Sends many frames of each type. Checks how many frames one call handles, and what the call
+    /// keeps.
     #[tokio::test]
     async fn a_call_handles_a_bounded_number_of_frames_of_any_kind_and_nothing_is_moved_twice() {
         const BYTES: usize = 192 << 10;
@@ -320,7 +320,7 @@ mod tests {
         }
     }
 
-    /// Counts frames with payloads shorter than 126 bytes.
+    /// Counts frames. All payloads must be shorter than 126 bytes.
     fn frames_in(mut bytes: &[u8]) -> u64 {
         let mut frames = 0;
         while let [_, length, ..] = bytes {

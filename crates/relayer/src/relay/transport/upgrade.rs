@@ -12,10 +12,10 @@ use crate::clock::system_time;
 use crate::limits::{RELAY_HEAD_BYTES_MAX, RELAY_HEADERS_MAX};
 use crate::net::backoff::retry_after;
 
-/// The maximum length of a kept reason phrase, longer than those of the RFC.
+/// The maximum length of a kept reason phrase. The phrases of the RFC are shorter.
 const REASON_CHARS_MAX: usize = 80;
 
-/// Longer values of Retry-After are not plausible.
+/// The maximum Retry-After. Longer values are not plausible.
 const RETRY_AFTER_SECS_MAX: u64 = 24 * 60 * 60;
 
 /// Why the upgrade failed.
@@ -30,10 +30,9 @@ pub enum UpgradeError {
     /// The response is not HTTP, or too long.
     #[error("the response is not HTTP/1.1")]
     NotHttp,
-    /// The server answered with another status.
+    /// The server answered with a status other than 101.
     #[error("the server answers {code}{}{reason} instead of 101", if .reason.is_empty() { "" } else { " " })]
     Status {
-        /// The status code.
         code: u16,
         /// The reason phrase, truncated to one line, control characters escaped.
         reason: Box<str>,
@@ -92,12 +91,12 @@ pub async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// The head of a response with its length in bytes.
+/// What the head of a response says. The numbers are the head's length in bytes.
 #[derive(Debug, PartialEq, Eq)]
 enum Head {
     /// The server agreed to the upgrade.
     Agrees(usize),
-    /// Another response follows (RFC 9110, section 15.2).
+    /// An interim response, after which another response follows (RFC 9110, section 15.2).
     Interim(usize),
     /// More bytes are needed.
     Incomplete,
@@ -137,7 +136,7 @@ fn check(response: &[u8], key: &str, instance: InstanceId) -> Result<Head, Upgra
     Ok(Head::Agrees(head))
 }
 
-/// The error for a server that refuses.
+/// The error for a server that refuses the upgrade.
 fn refused(response: &httparse::Response<'_, '_>) -> UpgradeError {
     let after = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("Retry-After"));
     let after = after.and_then(|header| retry_after(std::str::from_utf8(header.value).ok()?, system_time()));

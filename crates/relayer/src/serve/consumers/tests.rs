@@ -26,7 +26,7 @@ fn keys(consumers: &Consumers) -> Vec<String> {
     consumers.list().into_iter().map(|(key, _)| (*key).to_owned()).collect()
 }
 
-/// Connects a consumer whose owner may have two, acknowledges, and disconnects.
+/// Connects a consumer whose owner may have two consumers, acknowledges, and disconnects.
 async fn visit(consumers: &Consumers, prefix: &str, name: &str) -> Result<(), EnterError> {
     let mut lease = acquire(consumers, prefix, name).await?;
     lease.acknowledge(lease.cursor());
@@ -56,7 +56,7 @@ async fn only_consumers_of_the_same_owner_are_evicted() {
 async fn consumers_of_one_owner_are_limited() {
     let folder = TempDir::new().unwrap();
     let consumers = followers(&log(&folder), 100);
-    // Creates consumers of owners that sort before and after `b/`; they must not count.
+    // Consumers of owners that sort before and after `b/` must not count.
     for (prefix, name) in [("a/", "x"), ("a/", "y"), ("c/", "x"), ("c/", "y"), ("b/", "x"), ("b/", "y")] {
         visit(&consumers, prefix, name).await.unwrap();
     }

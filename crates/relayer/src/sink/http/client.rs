@@ -126,9 +126,9 @@ fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn
 }
 
 /// Whether the server certainly did not process the request, so that it can be sent again on
-/// another connection. This holds for streams after the last one of a GOAWAY with NO_ERROR, which
-/// nginx sends after `keepalive_requests`, and for streams reset with REFUSED_STREAM. A canceled
-/// request was never sent.
+/// another connection. A server does not process streams that it reset with REFUSED_STREAM, or that
+/// come after the last stream of a GOAWAY with NO_ERROR (nginx sends one after
+/// `keepalive_requests`). A canceled request was never sent.
 fn is_not_processed(error: &reqwest::Error) -> bool {
     causes(error).any(|cause| {
         if let Some(error) = cause.downcast_ref::<h2::Error>() {

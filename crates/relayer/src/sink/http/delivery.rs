@@ -1,4 +1,4 @@
-//! Posts batches to one sink in order, and moves its cursor (invariant 4).
+//! Posts batches to one sink in order, and moves the sink's cursor (invariant 4).
 //!
 //! At most `concurrency` requests are in flight. The cursor stays before the first event that the
 //! sink does not have. After a failure nothing is sent until the back-off has passed. Then a single
@@ -93,8 +93,8 @@ impl<'t> Delivery<'t> {
         }
     }
 
-    /// Delivers until an interruption, until the sink no longer exists, or until it has all of a
-    /// closed log.
+    /// Delivers until an interruption, until the sink no longer exists, or until the log is closed
+    /// and the sink has every event.
     pub(super) async fn run(&mut self, context: &mut Context) -> Interruption {
         loop {
             match self.step(context).await {
@@ -221,7 +221,7 @@ impl<'t> Delivery<'t> {
     }
 
     /// Whether another event may be gathered: the batch has room, and not too many batches were
-    /// begun since the oldest unfinished one, because a crash repeats all of them.
+    /// begun since the oldest unfinished one, because a crash repeats all these batches.
     fn may_gather(&self) -> bool {
         let concurrency = u64::try_from(self.options.concurrency.get()).unwrap_or(u64::MAX);
         let may_begin = self.in_flight.ahead() < concurrency.saturating_mul(POSTS_AHEAD_MAX);
@@ -313,7 +313,7 @@ impl<'t> Delivery<'t> {
         Ok(())
     }
 
-    /// Ends the back-off: the sink processed a request.
+    /// Ends the back-off, because the sink processed a request.
     fn recovered(&mut self) {
         self.backoff.reset();
         if std::mem::replace(&mut self.is_healthy, true) {
@@ -358,8 +358,8 @@ impl<'t> Delivery<'t> {
         }
     }
 
-    /// Sends the batch again at once. This counts as a failure only if the sink processes nothing
-    /// at all: a connection may leave all of its requests unprocessed, and so may several
+    /// Sends the batch again at once. The attempt counts as a failure only if the sink processes
+    /// nothing at all: a connection may leave all of its requests unprocessed, and so may several
     /// connections in a row.
     fn not_processed(&mut self, batch: Batch, reason: String) {
         self.unprocessed += 1;

@@ -57,8 +57,8 @@ impl Batch {
         format!("msg_{}", faster_hex::hex_string(digest.as_ref().get(..16).unwrap_or_default()))
     }
 
-    /// Splits the batch into two with half the events each; fails with the batch if it has one
-    /// event.
+    /// Splits the batch into two with half the events each. A batch of one event is returned as the
+    /// error.
     pub(super) fn halved(mut self) -> Result<[Self; 2], Self> {
         if self.entries.len() < 2 {
             return Err(self);
@@ -67,8 +67,8 @@ impl Batch {
         Ok([Self::new(self.entries), Self::new(second)])
     }
 
-    /// Returns the body: one bare event, or an array of envelopes. Encodes it once, large bodies on
-    /// the blocking pool.
+    /// Returns the body: one bare event, or an array of envelopes. Encodes the body only once, and
+    /// a large body on the blocking pool.
     pub(super) async fn encode(&mut self, is_batch: bool, compression: Compression) -> io::Result<Bytes> {
         if let Some(body) = &self.body {
             return Ok(body.clone());
@@ -105,7 +105,8 @@ impl Gathering {
     }
 
     pub(super) fn push(&mut self, entry: &Entry, options: &RestOptions) {
-        // Measured before the copy: the envelope is encoded once and shared by all receivers.
+        // Measured before the entry is copied: the envelope is encoded once and shared by all
+        // receivers.
         self.bytes += match options.batch {
             Some(_) => entry.envelope().len(),
             None => entry.event.json().len(),
@@ -114,7 +115,8 @@ impl Gathering {
         self.since.get_or_insert_with(Instant::now);
     }
 
-    /// Takes the events if the batch is full or old enough, or if no more will come (`is_over`).
+    /// Takes the events if the batch is full or old enough, or if no more events will come
+    /// (`is_over`).
     pub(super) fn take_if_ready(&mut self, options: &RestOptions, is_over: bool) -> Option<Batch> {
         let since = self.since?;
         let is_ready = !self.is_open(options) || is_over || since.elapsed() >= options.batch_wait;

@@ -1,5 +1,5 @@
-//! The batches in flight to a sink, which limit how far its cursor may move (invariant 4). No I/O,
-//! no clock.
+//! The batches in flight to a sink, which limit how far the sink's cursor may move (invariant 4).
+//! No I/O, no clock.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::event_log::{Cursor, Seq};
 /// Batches that were begun and are not done. They may be completed in any order.
 #[derive(Debug)]
 pub(super) struct InFlight {
-    /// The number of batches begun before each batch, by the batch's first sequence.
+    /// For each batch, by its first sequence, the number of batches begun earlier.
     batches: BTreeMap<Seq, u64>,
     begun: u64,
     /// The cursor up to which every event is in a batch, skipped or lost.
@@ -27,7 +27,7 @@ impl InFlight {
         self.begun += 1;
     }
 
-    /// Adds a part of a divided batch, which begins with this event.
+    /// Adds a part of a divided batch. The part begins with this event.
     pub(super) fn divide(&mut self, first: Seq) {
         let whole = self.batches.range(..=first).next_back().map_or(self.begun, |(_, begun)| *begun);
         self.batches.insert(first, whole);
@@ -48,7 +48,7 @@ impl InFlight {
         self.batches.first_key_value().map_or(self.passed, |(first, _)| Cursor::before(*first))
     }
 
-    /// The number of batches begun since the oldest that is not done: a crash repeats all of them.
+    /// The number of batches begun since the oldest unfinished batch. A crash repeats all of them.
     pub(super) fn ahead(&self) -> u64 {
         self.batches.first_key_value().map_or(0, |(_, begun)| self.begun - begun)
     }

@@ -57,8 +57,8 @@ impl Outcome {
             _ if status.is_success() => Self::Delivered,
             StatusCode::GONE => Self::Gone { reason },
             StatusCode::PAYLOAD_TOO_LARGE => Self::TooLarge { reason },
-            // 421: the server does not serve this host, but may on another connection (RFC 9110,
-            // section 15.5.20). 425: too early (RFC 8470).
+            // 421: the server does not serve this host, but may serve it on another connection (RFC
+            // 9110, section 15.5.20). 425: too early (RFC 8470).
             StatusCode::REQUEST_TIMEOUT
             | StatusCode::MISDIRECTED_REQUEST
             | StatusCode::TOO_EARLY

@@ -1,4 +1,4 @@
-//! Hides the secrets of a request in the text of its response, which may repeat them.
+//! Hides the secrets of a request if the text of the response repeats them.
 
 use std::borrow::Cow;
 
@@ -19,9 +19,9 @@ impl std::fmt::Debug for Secrets {
 }
 
 impl Secrets {
-    /// Collects header values and the query, and the parts of them that sinks repeat: the key after
-    /// `Bearer`, the password in `Basic`, the value of a parameter. Very short parts are ignored:
-    /// they reveal little and occur in many responses.
+    /// Collects the header values, the query, and those of their parts that sinks repeat: the key
+    /// after `Bearer`, the password in `Basic`, the value of a parameter. Very short parts are
+    /// ignored: they reveal little and occur in many responses.
     pub(super) fn of(url: &HttpUrl, options: &RestOptions) -> Self {
         let mut secrets = Vec::new();
         for value in options.headers.map().values() {
@@ -63,8 +63,8 @@ impl Secrets {
     }
 
     /// Returns the target of a redirect, which may be relative to the URL of the request. User,
-    /// password, query and fragment are removed, because they may be secrets of others. `None` if
-    /// the target is invalid.
+    /// password, query and fragment are removed, because they may be a third party's secrets.
+    /// `None` if the target is invalid.
     pub(super) fn redact_location(&self, asked: &HttpUrl, location: &str) -> Option<String> {
         let mut url = Url::parse(asked.as_str()).ok()?.join(location).ok()?;
         url.set_query(None);

@@ -37,7 +37,7 @@ fn host(address: &HostPort) -> Host<&str> {
     }
 }
 
-/// How to fix an error, or an empty text if that is not known.
+/// How to fix an error; empty if no remedy is known.
 pub(super) fn remedy(error: &ConnectError) -> &'static str {
     match error {
         ConnectError::Tls(error) if error.is_unknown_authority() => {

@@ -122,8 +122,8 @@ impl<'o> Delivery<'o> {
         self.delivered_events
     }
 
-    /// Delivers until the connection fails, until an interruption, or until the sink has all of a
-    /// closed log.
+    /// Delivers until the connection fails, until an interruption, or until the log is closed and
+    /// the sink has every event.
     pub(super) async fn run(&mut self, context: &mut Context) -> Stop {
         loop {
             match self.step(context).await {
@@ -246,9 +246,9 @@ impl<'o> Delivery<'o> {
         read
     }
 
-    /// Returns the deadline for the next acknowledgement: `ack_timeout` after the last one, or
-    /// after the oldest event in flight was sent, whichever is later. A slow sink may take its time
-    /// as long as it acknowledges something.
+    /// Returns the deadline for the next acknowledgement: `ack_timeout` after the last
+    /// acknowledgement, or after the oldest event in flight was sent, whichever is later. A slow
+    /// sink may take its time as long as it acknowledges something.
     fn ack_due(&self) -> Option<Instant> {
         let oldest = self.in_flight.oldest_unacked()?;
         Some(oldest.max(self.last_ack_at) + self.options.ack_timeout)

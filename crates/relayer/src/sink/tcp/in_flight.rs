@@ -1,5 +1,5 @@
-//! The events in flight to a sink, which limit how far its cursor may move (invariant 4). No I/O,
-//! no clock.
+//! The events in flight to a sink, which limit how far the sink's cursor may move (invariant 4). No
+//! I/O, no clock.
 //!
 //! An event is *queued* until all of its bytes are sent. If the sink acknowledges events, the event
 //! is then *unacked*. The sink has every event before the first queued or unacked one.
@@ -60,7 +60,7 @@ impl InFlight {
     }
 
     /// Records that the byte stream was sent up to this position. Returns how many more events the
-    /// sink has.
+    /// sink now has.
     pub(super) fn sent(&mut self, up_to: u64, now: Instant) -> u64 {
         let mut delivered = 0;
         while let Some(&(end, seq)) = self.queued.front()
@@ -121,8 +121,8 @@ mod tests {
         Cursor::from_number(number - 1).next()
     }
 
-    /// Queues events 2, 3, 5 and 8 of ten bytes each after cursor 1; the others up to 9 are
-    /// skipped.
+    /// After cursor 1, queues events 2, 3, 5 and 8, ten bytes each, and skips the other events up
+    /// to 9.
     fn in_flight(acknowledges: bool) -> InFlight {
         let mut in_flight = InFlight::after(Cursor::from_number(1), acknowledges);
         let mut end = 0;

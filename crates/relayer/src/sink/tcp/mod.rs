@@ -1,7 +1,7 @@
 //! The TCP transport: connects, delivers, and reconnects after a back-off.
 //!
-//! [`client`] dials, [`encode`] frames events, [`writer`] writes and flushes them, plain or over
-//! TLS, [`in_flight`] tracks the events that the cursor must not pass, [`acks`] reads
+//! [`client`] dials, [`encode`] frames events, and [`writer`] writes and flushes the frames, with
+//! or without TLS. [`in_flight`] tracks the events that the cursor must not pass, [`acks`] reads
 //! acknowledgements, and [`delivery`] is the loop.
 
 mod acks;
@@ -73,7 +73,7 @@ impl TcpTransport {
         context.sink.set_state(SinkState::Connecting);
         let stream = tokio::select! {
             connected = client::connect(&self.address, &self.dialer, self.options.tls) => connected?,
-            // The sink gets the events that it misses over the next connection.
+            // Over the next connection, the sink gets the events that it misses now.
             interruption = context.interrupts.next() => return Ok(interruption),
         };
         self.connections += 1;

@@ -1,7 +1,8 @@
 //! Writes to a sink, and tracks how many bytes the socket has accepted.
 //!
 //! TLS buffers encrypted data, so only a flush proves that the socket has the bytes (invariant 4).
-//! At most one record waits for a flush, and a sink cannot decrypt any of it earlier.
+//! At most one record waits for a flush, and a sink cannot decrypt any part of an incomplete
+//! record.
 
 use std::future::poll_fn;
 use std::io;
@@ -32,12 +33,12 @@ enum Step {
     Done,
 }
 
-/// What may be written to a connection at once and in total.
+/// How much may be written to a connection: bytes at once, and records in total.
 #[derive(Debug)]
 pub(super) struct Records {
     bytes_max: usize,
-    /// TLS 1.2 cannot renew its keys: when they are used up, rustls stops sending, discards the
-    /// data and reports it as written.
+    /// The records that may still be written. TLS 1.2 cannot renew its keys: when the keys are used
+    /// up, rustls stops sending, discards the data and reports the data as written.
     left: u64,
 }
 
@@ -89,7 +90,7 @@ impl Writer {
         }
     }
 
-    /// One record after the other: the next is written when the socket has all of the one before.
+    /// Writes one record after the other: the next one when the socket has all of the previous one.
     fn poll_step(&mut self, cx: &mut Context<'_>, encoder: &mut Encoder) -> Poll<io::Result<Step>> {
         if self.is_flushing() {
             ready!(self.poll_flush(cx))?;

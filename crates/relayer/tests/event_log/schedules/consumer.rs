@@ -1,4 +1,4 @@
-//! A reader as a task: polled when it is woken, with every answer checked against the truth.
+//! A reader as a task. It is polled when woken, and every answer is checked against the truth.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,15 +20,15 @@ pub struct Consumer {
 }
 
 struct State {
-    /// The reader, locked by the current wait, if there is one.
+    /// The reader. A current wait holds the lock.
     reader: Arc<tokio::sync::Mutex<Reader>>,
     waiting: Option<Pin<Box<dyn Future<Output = Answer> + Send>>>,
-    /// The number up to which the reader has everything; 0 if it began at 0 and has received
-    /// nothing.
+    /// The number up to which the reader has received every event; 0 if it began at 0 and has
+    /// received none.
     at: u64,
     /// The floor when the current wait began.
     floor_before: u64,
-    /// Whether the reader has been told that nothing more will come.
+    /// Whether the reader has been told that the log has ended.
     has_ended: bool,
     fault: Option<String>,
     rng: Rng,
@@ -52,7 +52,7 @@ impl Consumer {
         self.is_woken.load(Ordering::SeqCst)
     }
 
-    /// Polls the reader until it gets no answer, or stops early at random.
+    /// Polls the reader until it has no answer, or stops early at random.
     pub fn run(self: &Arc<Self>) {
         self.run_with(&mut self.state.lock().expect("not poisoned"));
     }
@@ -69,14 +69,14 @@ impl Consumer {
             state.waiting = None;
             state.fault = state.take(&self.stage, answer).err();
             if state.rng.chance(0.3) {
-                // The reader is busy with other work, and will continue by itself.
+                // Simulates a reader that is busy with other work and continues by itself.
                 self.is_woken.store(true, Ordering::SeqCst);
                 return;
             }
         }
     }
 
-    /// Drops the wait. The reader will begin another one, so it counts as awake.
+    /// Drops the wait. The reader counts as awake, because it will begin a new wait.
     pub fn drop_wait(&self) {
         self.state.lock().expect("not poisoned").waiting = None;
         self.is_woken.store(true, Ordering::SeqCst);
@@ -98,7 +98,7 @@ impl Consumer {
         }
     }
 
-    /// Replaces a reader at the head with one that begins at `at`.
+    /// Replaces the reader, if it is at the head, by one that begins at `at`.
     pub fn begin_again_if_at_head(&self, at: u64) {
         let state = &mut *self.state.lock().expect("not poisoned");
         let truth = self.stage.truth.lock().expect("not poisoned");
@@ -116,7 +116,7 @@ impl Consumer {
         state.fault.as_ref().map(|fault| format!("at {}: {fault}", state.at))
     }
 
-    /// The fault of a reader that still waits for an answer when nothing else is going to happen.
+    /// The fault of a reader that waits for an answer although no further step is pending.
     pub fn fault_at_rest(&self) -> Option<String> {
         let state = self.state.lock().expect("not poisoned");
         let truth = self.stage.truth.lock().expect("not poisoned");
@@ -135,7 +135,7 @@ impl Consumer {
 impl Wake for Consumer {
     fn wake(self: Arc<Self>) {
         self.is_woken.store(true, Ordering::SeqCst);
-        // A reader that is being polled is polled again later.
+        // If the reader is being polled now, it is polled again later.
         if self.stage.runs_at_once.load(Ordering::SeqCst)
             && let Ok(mut state) = self.state.try_lock()
         {
@@ -174,7 +174,7 @@ fn reader(stage: &Stage, at: u64) -> Arc<tokio::sync::Mutex<Reader>> {
     Arc::new(tokio::sync::Mutex::new(stage.log.reader(Cursor::from_number(at))))
 }
 
-/// A wait that can be dropped without dropping the reader.
+/// A wait that can be dropped independently of the reader.
 async fn next(reader: Arc<tokio::sync::Mutex<Reader>>) -> Answer {
     reader.try_lock().expect("one wait at a time").next().await
 }

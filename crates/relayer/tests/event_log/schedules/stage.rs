@@ -22,8 +22,7 @@ use super::truth::Truth;
 pub struct Stage {
     pub log: Arc<EventLog>,
     pub truth: Mutex<Truth>,
-    /// Whether a woken reader runs at once, on the thread that wakes it, as on a machine with a
-    /// free core.
+    /// Whether a woken reader runs at once on the waking thread, as if a core were free.
     pub runs_at_once: AtomicBool,
     /// The runtime whose thread reads the disk.
     pub runtime: Handle,
@@ -38,7 +37,7 @@ impl Stage {
         Arc::new(Self { log, truth: Mutex::new(truth), runs_at_once, runtime })
     }
 
-    /// The number of pending disk reads, each of which keeps the log open.
+    /// The number of pending disk reads. Each read keeps the log open.
     pub fn reads(&self, readers: usize) -> usize {
         const STAGE_AND_SEQUENCER: usize = 2;
         Arc::strong_count(&self.log).saturating_sub(STAGE_AND_SEQUENCER + readers)
@@ -77,10 +76,10 @@ impl Writer {
         }
     }
 
-    /// Commits a batch, and returns before its publication.
+    /// Commits a batch, and returns before it is published.
     pub fn commit(&self, batch: Vec<Verified>) {
         let mut submissions: Vec<Submission> = batch.into_iter().map(Submission::from).collect();
-        // Marks are confirmed after the publication of their batch, so a mark shows when the
+        // A mark is confirmed after its batch is published, so the confirmation shows when the
         // publication is done.
         let (mark, published) = Mark::new(RelayTable::Coverage, "ws://relay.example/".into(), Vec::new());
         *self.published.borrow_mut() = Some(published);
@@ -89,7 +88,7 @@ impl Writer {
         self.committed.recv().expect("the sequencer goes on");
     }
 
-    /// Publishes the committed batch, and calls `meanwhile` until that is done.
+    /// Publishes the committed batch, and calls `meanwhile` until the publication is done.
     pub fn publish(&self, mut meanwhile: impl FnMut()) {
         self.go_on.as_ref().expect("open").send(()).expect("the sequencer waits");
         loop {
@@ -112,10 +111,10 @@ impl Drop for Writer {
     }
 }
 
-/// The only thread that reads RocksDB for readers. It waits at a gate; when the gate opens, it does
-/// the reads before the next one, and waits there.
+/// The only thread that reads RocksDB for readers. The thread waits at a gate. When the gate opens,
+/// the thread does the reads before the next gate, and waits there.
 pub struct Disk {
-    /// The closed gates. The thread waits at the first one.
+    /// The closed gates. The thread waits at the first gate.
     gates: VecDeque<Sender<()>>,
     reached: (Sender<()>, Receiver<()>),
     runtime: Runtime,
@@ -139,7 +138,7 @@ impl Disk {
         let (gate, opened) = channel::<()>();
         let reached = self.reached.0.clone();
         self.runtime.spawn_blocking(move || {
-            // Both calls fail only if the test has already failed.
+            // Both calls fail only if the test has failed already.
             let _ = reached.send(());
             let _ = opened.recv();
         });
@@ -155,7 +154,7 @@ impl Disk {
         self.gates.len() == 1
     }
 
-    /// Lets the thread run to the next gate, and waits until it is there.
+    /// Lets the thread run to the next gate, and waits until the thread is there.
     pub fn read(&mut self) {
         if !self.is_at_last_gate() {
             self.gates.pop_front();
@@ -165,7 +164,7 @@ impl Disk {
 
     /// Keeps all gates open while `work` runs.
     pub fn run_during(&mut self, work: impl FnOnce()) {
-        let reached_later = self.gates.len(); // All but the first, plus the one that is put now.
+        let reached_later = self.gates.len(); // All gates but the first, plus the gate that is put now.
         self.gates.clear();
         work();
         self.put_gate();

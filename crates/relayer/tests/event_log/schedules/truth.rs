@@ -1,5 +1,5 @@
-//! The state that readers are checked against: every number that was written, how far they may
-//! read, and where the log began.
+//! The state that readers are checked against: all written numbers, how far readers may read, and
+//! the floors of the log.
 
 use wire::EventId;
 
@@ -8,13 +8,13 @@ use moltrade_relayer::event_log::Entry;
 /// The expected log.
 #[derive(Debug, Default)]
 pub struct Truth {
-    /// Every number with its event, in order, including trimmed ones.
+    /// Every number with its event, in order, including trimmed events.
     written: Vec<(u64, EventId)>,
-    /// The last number that is published or being published.
+    /// The last number whose publication has begun.
     published: u64,
-    /// The first and last number of the newest batch that was published since the log was opened.
+    /// The first and last number of the newest batch published since the log was opened.
     newest: Option<(u64, u64)>,
-    /// All floors, in order. The last one may not be in force yet.
+    /// All floors, in order. The last floor may not be in force yet.
     floors: Vec<u64>,
     /// The floor that is certainly in force.
     floor: u64,
@@ -27,7 +27,7 @@ impl Truth {
         Self { floors: vec![1], floor: 1, ..Self::default() }
     }
 
-    /// Reopens the log, which empties its memory.
+    /// Reopens the log. Its memory is then empty.
     pub fn reopen(&mut self) {
         self.newest = None;
         self.is_closing = false;
@@ -73,28 +73,29 @@ impl Truth {
         (place < self.written.len()).then_some(place)
     }
 
-    /// The numbers that are kept and published.
+    /// The published numbers that are not trimmed.
     pub fn kept(&self) -> impl Iterator<Item = u64> + '_ {
         let kept = self.floor..=self.published;
         let first = self.written.partition_point(|(seq, _)| *seq < self.floor);
         self.written[first..].iter().map(|(seq, _)| *seq).take_while(move |seq| kept.contains(seq))
     }
 
-    /// Whether a reader that has everything up to `at` still lacks events.
+    /// Whether a reader that has every event up to `at` still lacks later events.
     pub fn owes(&self, at: u64) -> bool {
         let after = if at == 0 { self.floor - 1 } else { at };
         self.first_after(after).is_some_and(|place| self.written[place].0 <= self.published)
     }
 
-    /// Whether the next event must be in memory: the newest batch stays there unless it is trimmed.
+    /// Whether the next event must be in memory. The newest batch stays in memory unless it is
+    /// trimmed.
     pub fn is_in_memory(&self, at: u64) -> bool {
         self.newest.is_some_and(|(first, last)| {
             at > 0 && at + 1 >= first && at < last && last >= self.announced_floor()
         })
     }
 
-    /// Checks the entries of a reader that had everything up to `at`, and returns the number up to
-    /// which it has everything now.
+    /// Checks the entries of a reader that had every event up to `at`, and returns the number that
+    /// it has reached.
     pub fn check_entries(&self, at: u64, entries: &[Entry]) -> Result<u64, String> {
         let (first, last) = match entries {
             [] => return Err("got an empty chunk".into()),
@@ -117,8 +118,8 @@ impl Truth {
         Ok(last)
     }
 
-    /// Checks that a reader with everything up to `at` may be told that the log now begins at
-    /// `oldest`, if the floor was at least `since` while it waited.
+    /// Checks that a reader that has every event up to `at` may be told that the log now begins at
+    /// `oldest`, if the floor was at least `since` while the reader waited.
     pub fn check_trimmed(&self, at: u64, oldest: u64, since: u64) -> Result<(), String> {
         if oldest <= at + 1 {
             return Err(format!(
@@ -131,8 +132,8 @@ impl Truth {
         Ok(())
     }
 
-    /// Checks that a reader that began at 0 and has received nothing may be at `cursor`: only if,
-    /// at some time, nothing up to `cursor` was kept.
+    /// Checks that a reader that began at 0 and has received no event may be at `cursor`. This is
+    /// allowed only if, at some time, no event up to `cursor` was kept.
     pub fn check_start(&self, cursor: u64) -> Result<(), String> {
         let has_nothing_from =
             |floor: &u64| self.first_after(floor - 1).is_none_or(|place| self.written[place].0 > cursor);
@@ -142,7 +143,7 @@ impl Truth {
         Ok(())
     }
 
-    /// Checks that a reader at `at` may be told that nothing more will come.
+    /// Checks that a reader at `at` may be told that the log has ended.
     pub fn check_end(&self, at: u64) -> Result<(), String> {
         if !self.is_closing || self.owes(at) {
             return Err(format!("was told that this is the end, of a log up to {}", self.published));

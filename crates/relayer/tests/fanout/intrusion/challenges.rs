@@ -9,10 +9,10 @@ use super::Scene;
 use crate::connection::{Closed, Connection, ws};
 use crate::token::{AuthEvent, tampered, text};
 
-/// The gateway gives a client ten seconds for its answer.
+/// The time that the gateway gives a client to answer.
 const TOO_LATE: Duration = Duration::from_secs(10);
 
-/// Asserts that a connection gets the reason and is closed.
+/// Asserts that a client gets the reason and that the connection is closed.
 async fn assert_refused(mut connection: Connection, id: String, message: &str) {
     let reply = connection.text().await.unwrap();
     assert!(reply.starts_with(&format!(r#"["OK","{id}",false,"auth-required: "#)), "{reply}");
@@ -53,7 +53,7 @@ async fn of_another_kind() {
     refused("kind 22242", |answer| answer.kind = 27_235).await;
 }
 
-/// The answer is one that a man in the middle would forward.
+/// The answer was given to another relay, and a man in the middle forwards it.
 #[tokio::test]
 async fn given_to_another_relay() {
     refused("another URL", |answer| answer.relay = "wss://relay.example/fanout".to_owned()).await;
@@ -74,7 +74,7 @@ async fn to_no_challenge() {
     refused("another challenge", |answer| answer.challenge.clear()).await;
 }
 
-/// The answer was valid on its own connection.
+/// The answer was valid on the connection that got the challenge.
 #[tokio::test]
 async fn to_the_challenge_of_another_connection() {
     let scene = Scene::start().await;
@@ -97,7 +97,8 @@ async fn with_a_signature_of_something_else() {
     assert_refused(connection, answer.id().to_string(), "forged").await;
 }
 
-/// An unknown key is admitted, as NIP-42 specifies, but receives no stored or new signals.
+/// The gateway admits a client with an unknown key, as NIP-42 specifies, but sends the client no
+/// stored or new signals.
 #[tokio::test]
 async fn with_a_key_that_follows_nobody() {
     let scene = Scene::start().await;
@@ -127,7 +128,7 @@ async fn too_late() {
     assert_eq!(connection.text().await.unwrap_err().code, 0);
 }
 
-/// Pings do not extend the time.
+/// Pings do not extend the time limit.
 #[tokio::test]
 async fn pings_are_no_answer() {
     let scene = Scene::start().await;
@@ -178,7 +179,7 @@ async fn answers_that_are_no_events() {
     scene.assert_unharmed().await;
 }
 
-/// The gateway closes the connection, and does not read a long message to its end.
+/// The gateway closes the connection without reading a long message to its end.
 #[tokio::test]
 async fn an_endless_first_message() {
     let scene = Scene::start().await;

@@ -39,7 +39,7 @@ fn encoded(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02x}")).collect()
 }
 
-/// The responses to all requests with a text instead of a key.
+/// Sends all requests with a text in place of a key, and returns the responses.
 async fn with_keys(scene: &Scene, text: &str) -> Vec<Response> {
     let (key, good) = (&scene.follower.key, scene.follower.key.pubkey().to_string());
     let bot = scene.bot.key.pubkey();
@@ -66,7 +66,7 @@ async fn sql_means_nothing(scene: Scene) {
         for answer in with_keys(&scene, text).await {
             answer.assert(400, "bad_public_key", "must be a public key");
         }
-        // In fields that allow any text, SQL is stored as text.
+        // If a field allows any text, SQL is stored there as text.
         let (bot, follower) = (Bot { name: text.to_owned(), ..Bot::new(seed) }, Follower::new(seed + 100));
         scene.api.register(&bot.key, &bot.name).await;
         let follower = follower.sharing(&format!("{text} and sixteen bytes"));
@@ -112,7 +112,7 @@ async fn keys_that_are_no_keys() {
     scene.assert_unharmed().await;
 }
 
-/// Nobody can sign for a key off the curve.
+/// For a key off the curve, no valid signature exists.
 #[tokio::test]
 async fn a_proof_by_an_invalid_key() {
     let scene = Scene::start().await;
@@ -194,7 +194,7 @@ async fn bodies_that_are_none() {
     scene.assert_unharmed().await;
 }
 
-/// Sends an oversized body without a token: the body is not buffered either.
+/// Sends an oversized body without a token. The gateway does not buffer the body.
 #[tokio::test]
 async fn a_content_length_over_the_limit() {
     let scene = Scene::start().await;

@@ -16,7 +16,7 @@ async fn a_key_and_an_address_have_daily_limits() {
     let _running = site.start().await;
     let api = Api::of(&site);
     let bot = Bot::registered(1, &api).await;
-    // A call that is refused for another reason is not counted.
+    // A call refused for another reason does not count.
     let wrong = registration(bot.key.pubkey(), "");
     for _ in 0..10 {
         assert_eq!(api.call(&bot.key, wrong.clone()).await.status, 400);
@@ -37,7 +37,7 @@ async fn a_key_and_an_address_have_daily_limits() {
     late.connect(&api, "").await;
 }
 
-/// Without a public URL, a proof could have been made for another server.
+/// Without a public URL, the gateway cannot tell whether a proof was made for another server.
 #[tokio::test]
 async fn without_a_public_url_on_all_addresses_no_proof_is_accepted() {
     let site = Site::empty()
@@ -71,7 +71,7 @@ async fn with_a_public_url_proofs_are_for_that_alone() {
     let bot = Bot::registered(1, &api).await;
     let follower = Follower::new(2);
     follower.follow(&api, bot.key.pubkey()).await;
-    // The requests are those that a proxy would forward.
+    // A proxy would forward these requests.
     let mut connections = [
         Connection::with_token(&api, "?cursor=0", &follower.key).await,
         Connection::with_answer(&api, "?cursor=0", &follower.key).await,
@@ -80,7 +80,7 @@ async fn with_a_public_url_proofs_are_for_that_alone() {
     for connection in &mut connections {
         assert_eq!(follower.opener(&gateway).open(&connection.next().await), signal);
     }
-    // The internal address does not count as the gateway's.
+    // A proof for the internal address is not a proof for the gateway.
     let request = subscription(bot.key.pubkey(), follower.key.pubkey(), None);
     inside.call(&follower.key, request).await.assert(401, "unauthorized", "another URL");
     let refused = inside.call(&follower.key, Request::upgrade("/fanout")).await;

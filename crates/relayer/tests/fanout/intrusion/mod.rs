@@ -1,4 +1,4 @@
-//! Attacks: every attempt is refused with a status or a close code, and the reason.
+//! Attacks: every attempt is refused with a reason and a status or close code.
 
 mod challenges;
 mod input;
@@ -17,7 +17,7 @@ use crate::program::{Running, Site};
 
 const ADMIN_TOKEN: &str = "an-admin-token-of-the-tests";
 
-/// A gateway with a bot and its follower.
+/// A gateway with one bot and one follower of this bot.
 struct Scene {
     sim: Sim,
     _running: Running,
@@ -45,7 +45,7 @@ impl Scene {
         Self { sim, _running: running, api, gateway, bot, follower }
     }
 
-    /// Asserts that the attempts did no harm: the follower still gets its signals.
+    /// Asserts that the attempts did no harm: the follower still gets the bot's signals.
     async fn assert_unharmed(&self) {
         let mut connection = self.follower.connect(&self.api, "").await;
         let signal = self.bot.publish(&self.sim);

@@ -1,4 +1,4 @@
-//! Valid proofs of a key without the necessary right, and rights that have ended.
+//! Valid proofs of a key that lacks the necessary right, and rights that have ended.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::client::{listing, registration, subscription, unsubscription};
 use crate::connection::{Connection, Follower};
 use crate::http::until;
 
-/// A key without any rights here.
+/// A key that has no rights here.
 fn stranger() -> Signer {
     Signer::from_seed(66)
 }
@@ -30,7 +30,7 @@ async fn others_are_neither_subscribed_nor_registered_nor_listed_nor_unsubscribe
         answer.assert(403, "not_yours", &stranger().pubkey().to_string());
         assert!(!answer.body.contains(&scene.bot.name), "{answer:?}");
     }
-    // The bot and its follower lack each other's rights.
+    // The bot lacks its follower's rights, and the follower lacks the bot's.
     scene.api.call(&scene.bot.key, subscription(bot, follower, None)).await.assert(403, "not_yours", "");
     scene.api.call(&scene.bot.key, unsubscription(bot, follower)).await.assert(403, "not_yours", "");
     scene.api.call(&scene.follower.key, listing(bot)).await.assert(403, "not_yours", "");
@@ -69,13 +69,13 @@ async fn after_unsubscribing_the_open_socket_gets_nothing_more() {
         scene.bot.publish(&scene.sim);
         scene.api.until_head(number).await;
     }
-    // The next signal is from the bot that the follower still follows, although other signals came
-    // first.
+    // The next signal is from the bot that is still followed, although signals of the other bot
+    // came first.
     let signal = other.publish(&scene.sim);
     assert_eq!(opener.open(&connection.next().await), signal);
 }
 
-/// Even with an old cursor, past signals are not sent.
+/// The follower gets no past signals, even with an old cursor.
 #[tokio::test]
 async fn after_unsubscribing_past_signals_are_not_sent() {
     let scene = Scene::start().await;
@@ -104,7 +104,7 @@ async fn a_new_secret_applies_to_the_next_signal() {
     }
 }
 
-/// Two followers of one bot: neither can read the other's messages.
+/// One bot has two followers, and neither can read the other's messages.
 #[tokio::test]
 async fn a_message_opens_for_its_follower_alone() {
     let scene = Scene::start().await;
@@ -120,8 +120,8 @@ async fn a_message_opens_for_its_follower_alone() {
     assert_eq!((first.try_open(&theirs), second.try_open(&own)), (None, None));
 }
 
-/// A client may reconnect before the gateway notices the broken connection, but the number of
-/// connections is limited.
+/// A client may reconnect before the gateway notices that a connection is broken. The number of
+/// connections is still limited.
 #[tokio::test]
 async fn one_key_has_at_most_sixteen_connections() {
     let scene = Scene::start().await;
@@ -131,7 +131,7 @@ async fn one_key_has_at_most_sixteen_connections() {
             0 => scene.follower.connect(&scene.api, "").await,
             _ => Connection::with_answer(&scene.api, "", &scene.follower.key).await,
         };
-        // A connection counts once it is served, after its proof was accepted.
+        // A connection counts after its proof is accepted.
         connection.flush().await;
         connections.push(connection);
     }
@@ -145,7 +145,7 @@ async fn one_key_has_at_most_sixteen_connections() {
     assert!(late.text().await.unwrap().contains("true"), "the proof holds");
     let closed = late.text().await.unwrap_err();
     assert_eq!(closed.reason, "restricted: this key has too many connections");
-    // Other keys have their own limit.
+    // Every other key has a separate limit.
     Follower::new(3).connect(&scene.api, "").await;
     connections.pop().unwrap().leave().await;
     until("there is room again", async || {

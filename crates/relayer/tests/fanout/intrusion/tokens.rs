@@ -51,7 +51,8 @@ async fn dated_ahead() {
     refused("dated ahead", |token| token.created_at += 70).await;
 }
 
-/// Such a token may have been used before. The client did nothing wrong: a new token is accepted.
+/// A token older than the gateway may have been used before. The client is not at fault, and a new
+/// token is accepted.
 #[tokio::test]
 async fn older_than_the_gateway() {
     let before = now() - 2;
@@ -94,7 +95,7 @@ async fn of_another_kind() {
     refused("kind 27235", |token| token.kind = 22_242).await;
 }
 
-/// A token that leaves out the body's hash would work with another body.
+/// A token without the body's hash could be used with any body.
 #[tokio::test]
 async fn for_no_body() {
     let scene = Scene::start().await;
@@ -126,7 +127,7 @@ async fn with_a_signature_of_something_else() {
     }
 }
 
-/// A token signed by one key, on behalf of another.
+/// One key signs a token on behalf of another key.
 #[tokio::test]
 async fn in_the_name_of_another() {
     let scene = Scene::start().await;
@@ -187,7 +188,7 @@ async fn the_admin_may_do_everything_but_be_a_follower() {
     scene.api.send(bearer(upgrade, ADMIN_TOKEN)).await.assert(401, "unauthorized", "say who you are");
 }
 
-/// Unlike other calls, admin calls are not open to every program on this machine.
+/// Unlike other calls, admin calls always need a token, even from programs on this machine.
 #[tokio::test]
 async fn without_an_admin_token_nobody_is_the_admin() {
     let scene = Scene::with(|site| site.unset("RELAYER_API__ADMIN_TOKEN")).await;

@@ -1,6 +1,6 @@
-//! The registry in the gateway's own RocksDB: it needs no setup and has no other writers.
+//! The registry in the gateway's own RocksDB. It needs no setup and has no other writers.
 //!
-//! The rows are in a column family of the event log; [`layout`] describes them.
+//! A column family of the event log holds the rows; [`layout`] describes their format.
 
 pub mod layout;
 
@@ -17,11 +17,11 @@ use crate::event_log::registry::RegistryChange;
 use crate::event_log::{EventLog, StorageError};
 use crate::limits::REGISTRY_BATCH_ROWS;
 
-/// The registry of one gateway. There must be only one for each log.
+/// The registry of one gateway. A log must have only one such object.
 #[derive(Debug)]
 pub struct Embedded {
     log: Arc<EventLog>,
-    /// Held from reading the current rows until the change based on them is committed.
+    /// Held from reading the current rows until the change that depends on these rows is committed.
     write_lock: Arc<Mutex<()>>,
 }
 
@@ -40,8 +40,8 @@ impl Embedded {
         tokio::task::spawn_blocking(move || work(&log)).await.unwrap_or_else(|error| Err(task_failed(error)))
     }
 
-    /// Runs a change on the blocking pool. The pool thread holds the lock, so a change still runs
-    /// exclusively if its caller is dropped.
+    /// Runs a change on the blocking pool. The pool thread holds the lock, so a change runs
+    /// exclusively even if its caller is dropped.
     async fn blocking_locked<T: Send + 'static>(
         &self,
         guard: OwnedMutexGuard<()>,
@@ -59,7 +59,7 @@ impl Embedded {
         Arc::clone(&self.write_lock).lock_owned().await
     }
 
-    /// Calls `each` for all rows, until `each` fails.
+    /// Calls `each` for all rows until `each` fails.
     async fn for_each(
         &self,
         mut each: impl FnMut(Row) -> Result<(), RegistryError> + Send,
@@ -93,7 +93,7 @@ impl Store for Embedded {
 
     fn load<'a>(&'a self, owner: PublicKey, each: &'a mut (dyn FnMut(Row) + Send)) -> StoreFuture<'a, ()> {
         Box::pin(async move {
-            // Held until all rows are read, so that the owner cannot change in between.
+            // The lock is held until all rows are read, so that the owner cannot change meanwhile.
             let _guard = self.lock().await;
             self.blocking(move |log| check_log_owner(log, owner)).await?;
             let each = move |row| {
@@ -108,7 +108,8 @@ impl Store for Embedded {
         let keys = keys.to_vec();
         Box::pin(self.blocking(move |log| {
             let rows = keys.iter().map(|key| stored(log, key)).collect::<Result<_, _>>()?;
-            // The owner cannot change back, so this was also the owner during the reads.
+            // An owner never returns after a change, so this key was also the owner during the
+            // reads.
             check_log_owner(log, owner)?;
             Ok(rows)
         }))
@@ -126,7 +127,7 @@ impl Store for Embedded {
             let guard = timeout_at(until, self.lock()).await.map_err(busy)?;
             let rows = self.read(owner, keys).await?;
             let changes = decide(&rows)?;
-            // No timeout applies here: once begun, a commit takes as long as the disk needs.
+            // No timeout applies here: a commit that has begun takes as long as the disk needs.
             self.blocking_locked(guard, move |log| commit(log, owner, changes)).await
         })
     }
@@ -169,7 +170,7 @@ impl Store for Embedded {
     }
 }
 
-/// Changes that are not committed yet, as an overlay over the stored rows.
+/// Changes that are not committed yet. They hide the stored rows.
 struct PendingChanges<'l> {
     log: &'l EventLog,
     rows: BTreeMap<RowKey, Option<Row>>,
@@ -245,7 +246,7 @@ impl PendingChanges<'_> {
     }
 }
 
-/// Commits changes in their order; if one fails, none is committed.
+/// Commits changes in the given order. If one change fails, no change is committed.
 fn commit(log: &EventLog, owner: PublicKey, changes: Vec<Change>) -> Result<(), RegistryError> {
     check_log_owner(log, owner)?;
     if changes.is_empty() {
@@ -264,7 +265,7 @@ fn stored(log: &EventLog, key: &RowKey) -> Result<Option<Row>, StorageError> {
     log.registry_row(&layout::key(key), |value| layout::read(*key, value))
 }
 
-/// Sends all rows in chunks, until the receiver is dropped.
+/// Sends all rows in chunks until the receiver is dropped.
 fn send_rows(log: &EventLog, chunks: &mpsc::Sender<Vec<Row>>) -> Result<(), RegistryError> {
     let mut chunk = Vec::new();
     log.for_each_registry_row(&[], |key, value| {
@@ -272,7 +273,7 @@ fn send_rows(log: &EventLog, chunks: &mpsc::Sender<Vec<Row>>) -> Result<(), Regi
         let is_full = chunk.len() >= REGISTRY_BATCH_ROWS;
         Some(!is_full || chunks.blocking_send(std::mem::take(&mut chunk)).is_ok())
     })?;
-    // The receiver may have been dropped.
+    // Sending fails if the receiver was dropped.
     chunks.blocking_send(chunk).ok();
     Ok(())
 }

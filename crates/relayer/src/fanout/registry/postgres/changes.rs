@@ -14,8 +14,8 @@ use super::rows::{Locking, follow, stored};
 use super::schema::{OWNER_CHANGES, OWNER_STAYS, owner_of};
 use crate::limits::{REGISTRY_BATCH_ROWS, REGISTRY_MARGIN};
 
-/// Reads rows and applies the changes that `decide` derives from them. The rows are locked, even
-/// those that do not exist.
+/// Reads rows and applies the changes that `decide` derives from these rows. Locks the rows first,
+/// even rows that do not exist.
 pub async fn change(
     pool: &ConnectionPool,
     owner: PublicKey,
@@ -35,17 +35,17 @@ pub async fn change(
     };
     let late = |_| RegistryError::Busy("this change waited too long".to_owned());
     let mut connection = timeout_at(until - REGISTRY_MARGIN, changed).await.map_err(late)??;
-    // From here on, the outcome is unknown until the server reports it.
+    // From here on, the outcome is unknown until the server reports whether it has committed.
     let unknown = |_| RegistryError::Unreachable("it did not confirm the commit in time".to_owned());
     timeout_at(until, connection.command("COMMIT")).await.map_err(unknown)??;
     connection.release();
     Ok(())
 }
 
-/// Takes advisory locks on these rows until the transaction ends. Unlike `FOR UPDATE`, they also
-/// cover rows that do not exist.
+/// Takes advisory locks on these rows until the transaction ends. Unlike `FOR UPDATE`, advisory
+/// locks also cover rows that do not exist.
 async fn lock(connection: &mut PooledConnection<'_>, keys: &[RowKey]) -> Result<(), RegistryError> {
-    /// Separates these locks from others in the database: "rela" in ASCII.
+    /// Separates these locks from other advisory locks in the database: "rela" in ASCII.
     const ROWS: i32 = 0x72_65_6c_61;
     let mut names: Vec<String> = keys.iter().map(name).collect();
     // A fixed order prevents deadlocks.
@@ -61,7 +61,7 @@ fn name(key: &RowKey) -> String {
     }
 }
 
-/// Applies all changes in their order; if one fails, none is applied.
+/// Applies all changes in the given order. If one change fails, no change is applied.
 pub async fn write(
     pool: &ConnectionPool,
     owner: PublicKey,
@@ -91,8 +91,8 @@ async fn apply(connection: &mut PooledConnection<'_>, changes: &[Change]) -> Res
     Ok(())
 }
 
-/// Returns the leading changes that one statement can make: all of one kind, and each row only
-/// once.
+/// Returns as many of the first changes as one statement can make: changes of one kind that affect
+/// each row only once.
 fn batch_of(changes: &[Change]) -> &[Change] {
     let sort = |change: &Change| match change {
         Change::Put(Row::Bot(_)) => 0,
@@ -118,7 +118,7 @@ async fn put_bots(connection: &mut PooledConnection<'_>, batch: &[Change]) -> Re
             approvals.push(*is_approved);
         }
     }
-    // An unchanged row causes no notification.
+    // The statement skips unchanged rows, so that they cause no notification.
     let statement = "INSERT INTO bots AS there (pubkey, name, registered_at_ms, approved)
         SELECT * FROM unnest($1::bytea[], $2::text[], $3::bigint[], $4::boolean[])
         ON CONFLICT (pubkey) DO UPDATE
@@ -152,8 +152,8 @@ async fn remove_unfollowed_bot(
     connection.execute(query("DELETE FROM bots WHERE pubkey = $1").bind(key)).await
 }
 
-/// Locks a bot's row, so that no follow of the bot is added until the transaction ends. Later
-/// statements of the transaction see every follow that was added before.
+/// Locks a bot's row, so that nobody adds a follow of the bot until the transaction ends. Later
+/// statements of the transaction see every follow that was added before the lock.
 async fn keep_unfollowed(
     connection: &mut PooledConnection<'_>,
     bot: &PublicKey,
@@ -194,8 +194,8 @@ async fn unfollow(connection: &mut PooledConnection<'_>, batch: &[Change]) -> Re
     connection.execute(query(statement).bind(bots).bind(followers)).await
 }
 
-/// Seals all secrets again and changes the owner. Other writers wait, because all of them lock the
-/// owner.
+/// Seals all secrets again and changes the owner. Other writers wait, because every writer locks
+/// the owner.
 pub async fn rekey(
     pool: &ConnectionPool,
     from: PublicKey,
@@ -219,7 +219,7 @@ pub async fn rekey(
     Ok(count)
 }
 
-/// Returns the next follows that have secrets.
+/// Returns the next follows with secrets.
 async fn secrets_after(
     connection: &mut PooledConnection<'_>,
     after: Option<FollowKey>,
@@ -255,7 +255,7 @@ async fn replace(
     Ok(sealed.iter().flatten().count() as u64)
 }
 
-/// PostgreSQL has no unsigned type. As milliseconds, `i64::MAX` is 292 million years.
+/// PostgreSQL has no unsigned type. `i64::MAX` milliseconds are 292 million years.
 fn number(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

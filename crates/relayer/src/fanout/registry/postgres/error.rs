@@ -1,4 +1,5 @@
-//! Converts errors of the database to [`RegistryError`], as one line and never with the DSN.
+//! Converts errors of the database to [`RegistryError`]. The texts have one line and never contain
+//! the DSN.
 
 use std::error::Error as _;
 use std::io::ErrorKind;
@@ -10,7 +11,7 @@ use wire::PublicKey;
 
 use super::super::store::RegistryError;
 
-/// The maximum length of a server's text in our errors.
+/// The maximum length of the server's text in our errors.
 const TEXT_CHARACTERS_MAX: usize = 300;
 
 pub(crate) fn classify(error: Error) -> RegistryError {
@@ -31,7 +32,7 @@ pub(crate) fn classify(error: Error) -> RegistryError {
         // The text may hold parts of the DSN.
         Error::Configuration(_) => RegistryError::Refused("the DSN cannot be used".to_owned()),
         Error::Migrate(error) => classify_migration(*error, i64::MAX),
-        // A value is missing or has another type.
+        // A value is missing or has a wrong type.
         other => RegistryError::Damaged(one_line(match other.source() {
             Some(source) => source.to_string(),
             None => other.to_string(),
@@ -48,7 +49,7 @@ pub(crate) fn classify_migration(error: MigrateError, newest: i64) -> RegistryEr
     }
 }
 
-/// Converts an error that the server sent, by its SQLSTATE.
+/// Converts an error that the server sent, according to its SQLSTATE.
 fn from_server(error: &PgDatabaseError) -> RegistryError {
     let code = error.code();
     let text = one_line(format_args!("{} (SQLSTATE {code})", error.message()));
@@ -58,30 +59,32 @@ fn from_server(error: &PgDatabaseError) -> RegistryError {
             Some(bot) => RegistryError::NoSuchBot(bot),
             None => RegistryError::Refused(text),
         },
-        // read_only_sql_transaction: a standby, a server after a failover, or a setting.
+        // read_only_sql_transaction: the server is a standby or was demoted, or a setting forbids
+        // writes.
         "25006" => RegistryError::ReadOnly(text),
         // query_canceled, lock_not_available: waiting for a lock took too long, or somebody
         // cancelled the statement.
         "57014" | "55P03" => RegistryError::Busy(text),
         // The server is shutting down or starting, ended our connection, or does not know whether
-        // it committed.
+        // the commit succeeded.
         "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "40003" => RegistryError::Unreachable(text),
         // PostgreSQL rolled back the transaction because of concurrent transactions.
         _ if code.starts_with("40") => RegistryError::Busy(text),
-        // Connection errors, and insufficient resources.
+        // The connection failed, or the server lacks resources.
         _ if ["08", "53"].iter().any(|class| code.starts_with(class)) => RegistryError::Unreachable(text),
         _ => RegistryError::Refused(text),
     }
 }
 
-/// Finds the key in `Key (bot)=(\x…) is not present in table "bots".`, in any language.
+/// Finds the key in `Key (bot)=(\x…) is not present in table "bots".`, also in translations of this
+/// text.
 fn key_in(detail: &str) -> Option<PublicKey> {
     let (_, rest) = detail.split_once("(\\x")?;
     let (hex, _) = rest.split_once(')')?;
     PublicKey::from_hex(hex.as_bytes()).ok()
 }
 
-/// Returns the first line, without control characters, cut to the maximum length.
+/// Returns the first line of a text, without control characters and cut to the maximum length.
 fn one_line(text: impl ToString) -> String {
     let text = text.to_string();
     let first = text.lines().next().unwrap_or_default();

@@ -34,7 +34,7 @@ struct State {
 impl ChangeListener {
     /// Starts listening, if it has not started yet.
     pub async fn begin(&self, pool: &ConnectionPool) -> Result<(), RegistryError> {
-        // The holder of the lock is listening or about to.
+        // The holder of the lock already listens or is about to.
         let Ok(mut state) = self.0.try_lock() else { return Ok(()) };
         if state.connection.is_none() {
             state.connection = Some(ListenConnection::open(pool).await?);
@@ -72,13 +72,13 @@ impl ChangeListener {
 struct ListenConnection {
     /// `None` only while the value is being dropped.
     listener: Option<PgListener>,
-    /// When the server last sent something.
+    /// When the server last sent anything.
     last_seen: Instant,
 }
 
 impl ListenConnection {
     async fn open(pool: &ConnectionPool) -> Result<Self, RegistryError> {
-        // Each listener gets its own pool: a lost listener may occupy the only connection of an old
+        // Each listener gets its own pool: a lost listener may occupy the only connection of its
         // pool for a long time.
         let own_pool = PgPoolOptions::new()
             .max_connections(1)
@@ -102,7 +102,8 @@ impl ListenConnection {
         }
     }
 
-    /// Waits for a notification and takes all others that have arrived. Cancel-safe.
+    /// Waits for a notification, and takes all further notifications that have arrived.
+    /// Cancel-safe.
     async fn receive(&mut self, pool: &ConnectionPool) -> Result<Changed, RegistryError> {
         let Self { listener: Some(listener), last_seen } = self else { return Err(lost()) };
         let mut notifications = Notifications::default();
@@ -150,7 +151,7 @@ impl Notifications {
             Some(row) => {
                 self.rows.insert(row);
             }
-            // Either "*" or an unrelated message on our channel: reading everything is always
+            // The text is "*" or an unrelated message on our channel. Reading everything is always
             // correct.
             None => self.is_unknown = true,
         }

@@ -1,8 +1,8 @@
 //! The registry in PostgreSQL, which several gateways can share.
 //!
-//! It has its own [`schema`] in a database that may hold other data. [`rows`] are read and
-//! [`changes`] made on connections of the [`pool`]; [`listen`] receives changes by others,
-//! including manual ones. [`error`] says which errors are transient. The DSN is never shown.
+//! The registry has its own [`schema`] in a database that may hold other data. [`rows`] reads and
+//! [`changes`] writes over connections of the [`pool`]; [`listen`] receives the changes of other
+//! gateways and manual changes. [`error`] says which errors are transient. The DSN is never shown.
 
 mod changes;
 mod error;
@@ -32,9 +32,9 @@ pub struct Postgres {
 
 impl Postgres {
     /// Opens the registry in the database that `dsn` names. Connects on first use, with at most
-    /// `max_connections` connections. At least two are needed, because one is used for listening;
-    /// when none is available, one more is opened briefly to find the cause. Every statement counts
-    /// in `queries`, except those of the migrations.
+    /// `max_connections` connections. At least two are needed, because one of them only listens. If
+    /// no connection is available, an additional one is opened briefly to find the cause. `queries`
+    /// counts all statements except those of the migrations.
     ///
     /// # Errors
     /// When the DSN is invalid, has an unknown parameter, or names a file that cannot be read.
@@ -58,10 +58,11 @@ impl Store for Postgres {
     fn prepare(&self, owner: PublicKey) -> StoreFuture<'_, Mode> {
         Box::pin(async move {
             match schema::prepare(&self.pool, owner).await? {
-                // Listening starts before rows are read, so that later changes are reported.
+                // Listening starts before rows are read, so that no change after the read is
+                // missed.
                 Mode::Writable => self.listener.begin(&self.pool).await.map(|()| Mode::Writable),
                 // A standby sends no notifications. After a failover, the listening connection may
-                // be to a server without writers.
+                // lead to a server without writers.
                 Mode::ReadOnly => {
                     self.listener.end().await;
                     Ok(Mode::ReadOnly)

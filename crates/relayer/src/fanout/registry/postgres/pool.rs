@@ -38,13 +38,13 @@ impl ConnectionPool {
         let pool = PgPoolOptions::new()
             .max_connections(sessions)
             .acquire_timeout(REGISTRY_CONNECT_MAX)
-            // Our own error already says what this warning would say.
+            // Our own error already says what sqlx's warning would say.
             .acquire_slow_threshold(Duration::MAX)
             .connect_lazy_with(options.clone());
         Self { options, queries, pool }
     }
 
-    /// Takes a connection from the pool; the pool has tested it.
+    /// Takes a connection from the pool. The pool has tested the connection.
     pub(crate) async fn acquire(&self) -> Result<PooledConnection<'_>, RegistryError> {
         match self.pool.acquire().await {
             Ok(connection) => Ok(PooledConnection { connection, queries: &self.queries, is_released: false }),
@@ -53,7 +53,7 @@ impl ConnectionPool {
     }
 
     /// Returns the reason why there is no connection. The pool retries and discards the cause, so
-    /// this function connects once more to find it.
+    /// this function connects once more to find the cause.
     pub(crate) async fn connect_error(&self, error: sqlx::Error) -> RegistryError {
         if !matches!(error, sqlx::Error::PoolTimedOut) {
             return classify(error);
@@ -68,8 +68,8 @@ impl ConnectionPool {
     }
 }
 
-/// A connection from the pool. It is closed on drop unless it was [released](Self::release),
-/// because it may be in the middle of a transaction.
+/// A connection from the pool. A connection that is dropped without being [released](Self::release)
+/// is closed, because it may be in the middle of a transaction.
 pub(crate) struct PooledConnection<'a> {
     connection: PoolConnection<Postgres>,
     queries: &'a Counter,
@@ -93,8 +93,8 @@ impl PooledConnection<'_> {
         with_timeout(REGISTRY_TIMEOUT, self.connection.execute(sql)).await.map(|_| ())
     }
 
-    /// Begins a transaction with time limits on the server. The lock limit is the shorter one, so
-    /// that the error says that a lock was the cause.
+    /// Begins a transaction with time limits on the server. The limit for locks is shorter than
+    /// that for statements, so that the error names a lock as the cause.
     pub(crate) async fn begin_within(&mut self, lock: Duration) -> Result<(), RegistryError> {
         // Zero would mean no limit.
         let lock = lock.as_millis().max(1);
@@ -163,14 +163,14 @@ pub fn options(dsn: &Secret) -> Result<PgConnectOptions, RegistryError> {
     Ok(options
         .application_name("moltrade-relayer")
         .options([
-            // Our names then resolve only in our schema. `pg_temp` is listed because it would
-            // otherwise be searched first.
+            // With this path, our names resolve only in our schema. `pg_temp` is listed because it
+            // would otherwise be searched first.
             ("search_path", format!("{SCHEMA},pg_temp")),
-            // Error details then contain keys in hex.
+            // With this format, error details contain keys in hex.
             ("bytea_output", "hex".to_owned()),
             ("lock_timeout", milliseconds(REGISTRY_LOCK_MAX)),
-            // A gateway that loses its connection in a transaction blocks others for at most this
-            // time.
+            // A gateway that loses its connection in a transaction blocks other gateways for at
+            // most this time.
             ("idle_in_transaction_session_timeout", milliseconds(REGISTRY_ROWS_TIMEOUT)),
         ])
         .disable_statement_logging())

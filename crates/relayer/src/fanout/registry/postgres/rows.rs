@@ -1,4 +1,4 @@
-//! Reads rows. Others may write to the database, so every value is checked.
+//! Reads rows. Other programs may write to the database, so every value is checked.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,8 @@ use super::error::classify;
 use super::pool::{ConnectionPool, PooledConnection};
 use super::schema::{OWNER, owner_of};
 
-/// Calls `each` for all rows of one snapshot, if the registry belongs to `owner` in this snapshot.
+/// Calls `each` for all rows of one snapshot. Fails if the registry does not belong to `owner` in
+/// this snapshot.
 pub async fn load(
     pool: &ConnectionPool,
     owner: PublicKey,
@@ -40,7 +41,8 @@ pub async fn load(
     Ok(())
 }
 
-/// Returns the rows of these keys in the same order. Takes two statements, and one for the owner.
+/// Returns the rows of these keys in the same order. Sends two statements for the rows, and one for
+/// the owner.
 pub async fn read(
     pool: &ConnectionPool,
     owner: PublicKey,
@@ -48,13 +50,13 @@ pub async fn read(
 ) -> Result<Vec<Option<Row>>, RegistryError> {
     let mut connection = pool.acquire().await?;
     let rows = stored(&mut connection, keys, Locking::No).await?;
-    // The owner cannot change back, so this was also the owner during the reads.
+    // An owner never returns after a change, so this key was also the owner during the reads.
     check_owner(owner_of(&mut connection, OWNER).await?, owner)?;
     connection.release();
     Ok(rows)
 }
 
-/// Whether rows stay locked after reading until the transaction ends.
+/// Whether a read locks the rows until the transaction ends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Locking {
     No,

@@ -11,8 +11,8 @@ use super::pool::{ConnectionPool, PooledConnection};
 use super::rows::key;
 use crate::limits::REGISTRY_ROWS_TIMEOUT;
 
-/// The schema that holds all of our objects, including the list of migrations, to avoid conflicts
-/// with other data in the database.
+/// The schema of all our objects, including the list of migrations. It avoids conflicts with other
+/// data in the database.
 pub const SCHEMA: &str = "moltrade_relayer";
 
 /// The advisory lock for creating the schema: "relayer" in ASCII.
@@ -25,8 +25,8 @@ const MIGRATIONS: [(i64, &str, &str); 3] = [
     (3, "approval", include_str!("migrations/0003_approval.sql")),
 ];
 
-/// Prepares the tables for secrets that `owner` has sealed. If the tables are up to date, nothing
-/// is written, so neither the right to create nor a writable database is needed.
+/// Prepares the tables for secrets that `owner` has sealed. If the tables are up to date, writes
+/// nothing, so neither the right to create nor a writable database is needed.
 pub async fn prepare(pool: &ConnectionPool, owner: PublicKey) -> Result<Mode, RegistryError> {
     let mut connection = pool.acquire().await?;
     if !is_current(&mut connection).await? {
@@ -45,7 +45,8 @@ pub async fn prepare(pool: &ConnectionPool, owner: PublicKey) -> Result<Mode, Re
     if mode == Mode::Writable {
         connection.release();
     }
-    // A read-only connection is closed, because the next one may lead to the writable server.
+    // A read-only connection is closed, because the next connection may lead to the writable
+    // server.
     Ok(mode)
 }
 
@@ -59,9 +60,9 @@ async fn mode(connection: &mut PooledConnection<'_>) -> Result<Mode, RegistryErr
 
 /// Reads the owner.
 pub const OWNER: &str = "SELECT value FROM meta WHERE key = 'owner'";
-/// Reads the owner, and prevents others from changing it until the transaction ends.
+/// Reads the owner, and prevents other gateways from changing the owner until the transaction ends.
 pub(crate) const OWNER_STAYS: &str = "SELECT value FROM meta WHERE key = 'owner' FOR SHARE";
-/// Reads the owner, and locks its row until the transaction ends. Other locking reads wait.
+/// Reads the owner, and locks the owner's row until the transaction ends. Other locking reads wait.
 pub(crate) const OWNER_CHANGES: &str = "SELECT value FROM meta WHERE key = 'owner' FOR UPDATE";
 
 /// Runs one of the owner statements above.
@@ -88,8 +89,8 @@ async fn is_current(connection: &mut PooledConnection<'_>) -> Result<bool, Regis
         found.push((version, success, checksum));
     }
     let newest = MIGRATIONS.last().map_or(0, |(version, ..)| *version);
-    // Checked here, because the migrations would need more rights and a writable database before
-    // they report this error.
+    // The version is checked here, because the migrations would need more rights and a writable
+    // database before they report this error.
     if let Some((later, ..)) = found.last().filter(|(version, ..)| *version > newest) {
         return Err(RegistryError::Newer(*later));
     }
@@ -104,7 +105,8 @@ fn migrations() -> Vec<Migration> {
     MIGRATIONS.map(migration).to_vec()
 }
 
-/// Creates the schema if it is missing. Creating needs a right that an existing schema does not.
+/// Creates the schema if it is missing. `CREATE SCHEMA IF NOT EXISTS` would need the right to
+/// create even if the schema exists.
 async fn make_schema(connection: &mut PooledConnection<'_>) -> Result<(), RegistryError> {
     if has_schema(connection).await? {
         return Ok(());
@@ -125,7 +127,7 @@ async fn has_schema(connection: &mut PooledConnection<'_>) -> Result<bool, Regis
 }
 
 /// Runs the migrations. sqlx takes a lock, so that only one of several starting gateways migrates.
-/// After a failure, closing the connection frees the lock.
+/// After a failure, the closed connection frees the lock.
 async fn migrate(connection: &mut PooledConnection<'_>) -> Result<(), RegistryError> {
     let migrator = Migrator { migrations: migrations().into(), ..Migrator::DEFAULT };
     let newest = MIGRATIONS.last().map_or(0, |(version, ..)| *version);

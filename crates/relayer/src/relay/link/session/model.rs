@@ -1,6 +1,6 @@
 //! Explores, within bounds, every order of messages around every request and every interleaving of
 //! the relay, the reader and the conversation. No second may be proven if we lack one of the
-//! relay's events, and we must never end without a subscription.
+//! relay's events of that second, and we must never end without a subscription.
 //!
 //! Only the relay is a model; reader, requests, conversation and session are the real code, without
 //! a socket. Whenever several steps or answers are possible, a run chooses one. With one deviation,
@@ -35,7 +35,7 @@ use crate::relay::information::Information;
 use crate::relay::peer::{Metrics, Pace, Stated};
 use crate::relay::transport::{DialOptions, Dialer, InstanceId};
 
-/// How often the longest wait may pass in a row without another step.
+/// How many times in a row the longest wait may pass without another step.
 const ROUNDS_MAX: usize = 3;
 /// More steps than any run should take.
 const STEPS_MAX: usize = 1_000;
@@ -157,7 +157,7 @@ impl World {
 /// The bounds of a run.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
-    /// How often an event is published, a second ends, and a ping is sent.
+    /// How many times a run publishes an event, ends the second and sends a ping.
     ticks: usize,
     /// How often the relay deviates from a request.
     deviations: usize,
@@ -167,7 +167,7 @@ struct Bounds {
 #[derive(Debug, Default)]
 struct Outcome {
     ended: bool,
-    /// Whether the second of a live event was proven.
+    /// Whether a live event's second was proven.
     proved: bool,
 }
 
@@ -205,7 +205,7 @@ impl Run<'_, '_> {
     }
 
     async fn play_on(&mut self, outcome: &mut Outcome) -> Result<(), DisconnectReason> {
-        // The waits that lead to the next timer, shortest first.
+        // The waits to try, shortest first, until the next timer fires.
         let waits = [1, 1_100, 3_000, 11_000, 31_000, 301_000].map(Duration::from_millis);
         let (mut wait, mut is_waiting, mut rounds) = (waits.iter(), false, 0);
         loop {
@@ -234,7 +234,8 @@ impl Run<'_, '_> {
                     self.pass(*time).await;
                     self.authenticate_if_due()?;
                     if self.can_converse() || !self.relay.pipe.is_empty() {
-                        // The conversation retries failed requests endlessly.
+                        // The rounds are limited, because the conversation retries failed requests
+                        // endlessly.
                         rounds += usize::from(wait.len() == 0);
                         (wait, is_waiting) = (waits.iter(), false);
                     }
@@ -384,14 +385,14 @@ impl Run<'_, '_> {
 
     fn assert_not_deaf(&self) {
         let live = self.session.requests.live();
-        // A relay that demands a key without saying so shows it only by its challenge.
+        // A relay may demand a key by a challenge alone, without refusing anything.
         let is_served = self.relay.is_open || self.relay.demands_key;
         assert!(is_served, "we are deaf, live {live:?}: {:#?}", self.steps);
     }
 }
 
-/// Tries all runs within the bounds, or `drawn` random ones. Returns how many there were, how many
-/// ended the connection, and how many proved time.
+/// Tries all runs within the bounds, or `drawn` random runs. Returns the numbers of all runs, of
+/// runs that ended the connection, and of runs that proved time.
 async fn explore(key: Option<u64>, bounds: Bounds, drawn: Option<usize>) -> [usize; 3] {
     let mut world = World::new(key.map(Signer::from_seed));
     let dice = drawn.map(|_| StdRng::seed_from_u64(11));

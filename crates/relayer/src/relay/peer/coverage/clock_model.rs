@@ -3,8 +3,8 @@
 //!
 //! The relay receives one event per second, dated by the true time. The gateway runs a scenario
 //! with the real [`Coverage`] and [`Clock`], and refuses events that its clock calls too old or too
-//! far ahead. Each run sets a wrong time before one step of the scenario and corrects it before a
-//! later one.
+//! far ahead. Each run sets a wrong time before one step of the scenario and corrects the time
+//! before a later step.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ const OVERLAP_SECS: u64 = 0;
 enum Act {
     /// Connects, subscribes, and requests all gaps.
     Connect,
-    /// The first half of `Connect`; `Repair` is the second.
+    /// The first half of `Connect`; `Repair` is the second half.
     Subscribe,
     Repair,
     /// Lets this many seconds pass.
@@ -81,14 +81,14 @@ const SCENARIO: &[Act] = &[
 struct World {
     manual_clock: ManualClock,
     clock: Clock,
-    /// How many seconds the clock is wrong.
+    /// The clock's error in seconds.
     wrong: i64,
     relay: BTreeSet<u64>,
     log: BTreeSet<u64>,
-    /// The proven coverage, also in the database.
+    /// The proven coverage. The database has the same.
     coverage: Option<Coverage>,
     is_connected: bool,
-    /// Whether all that was requested has arrived, so pongs prove time.
+    /// Whether everything that was requested has arrived, so that pongs prove time.
     is_live: bool,
     ping: Option<crate::clock::Now>,
     /// The clock steps that the connection knows of.
@@ -109,8 +109,8 @@ impl World {
         self.clock.unix_secs().saturating_add_signed(-self.wrong)
     }
 
-    /// Reads the clock first, as the process does once per second, so that an earlier step is
-    /// noticed.
+    /// Changes the clock's error. First reads the clock, as the process does once per second, so
+    /// that an earlier step is noticed.
     fn set(&mut self, wrong: i64) {
         self.clock.now();
         self.manual_clock.step_secs(wrong - self.wrong);

@@ -10,7 +10,7 @@ use crate::relay::protocol::LIVE;
 /// A frame on its way to us.
 #[derive(Debug)]
 pub(crate) enum Frame {
-    /// A message, with the number of its event.
+    /// A message, with the number of the event in the message.
     Text(String, Option<u64>),
     Pong([u8; 8]),
 }
@@ -19,21 +19,21 @@ pub(crate) enum Frame {
 pub(crate) struct Relay {
     /// The number and the date of each event, oldest first.
     pub events: Vec<(u64, u64)>,
-    /// Whether the live subscription is open, so that it sends us new events.
+    /// Whether the live subscription is open, so that the relay sends us new events.
     pub is_open: bool,
     /// The frames on their way to us.
     pub pipe: VecDeque<Frame>,
-    /// How often it may still deviate from a request.
+    /// How often the relay may still deviate from a request.
     pub(crate) deviations: usize,
     /// Unix seconds.
     pub now: u64,
-    /// Whether it serves only authenticated clients.
+    /// Whether the relay serves only authenticated clients.
     pub(crate) demands_key: bool,
     /// The number of challenges sent.
     challenges: usize,
 }
 
-/// The answers to a live request. The first is the regular one, here and below.
+/// The answers to a live request. Here and below, the first answer is the regular one.
 const LIVE_ANSWERS: [&str; 13] = [
     "EOSE",
     "EOSE CLOSED",

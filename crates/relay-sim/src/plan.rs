@@ -50,11 +50,11 @@ pub struct PlanSettings<'a> {
     /// The relays that forge.
     pub forgers: &'a Who,
     pub items: usize,
-    /// The number of items, from the first, that are stored from the start.
+    /// This many items, counted from the first, are stored from the start.
     pub stored: usize,
     /// The number of relays that have each item.
     pub copies: usize,
-    /// The delay of the last copy after the first, in milliseconds.
+    /// The maximum delay of a copy after the item's first copy, in milliseconds.
     pub spread_ms: u64,
     /// The share of items that are also forged.
     pub forge: f64,

@@ -18,7 +18,7 @@ pub enum Negentropy {
     Mute,
     /// Announced, but every NEG-OPEN is answered with NEG-ERR and this reason.
     Refused(String),
-    /// Supported, over the relay's stored events. Neither a filter's limit nor the cap applies.
+    /// Supported: reconciles the relay's stored events, without a filter's limit or the cap.
     Served(Reconciling),
 }
 

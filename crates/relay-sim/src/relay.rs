@@ -290,7 +290,7 @@ impl Relay {
                 return Publication::Duplicate;
             }
             if address.is_some() && self::address(&held.claims) == address {
-                // Of two equally old events, the one with the lower id stays (NIP-01).
+                // If two events are equally old, the one with the lower id stays (NIP-01).
                 let age = |event: &VerifiedEvent| (event.created_at(), Reverse(event.id()));
                 if age(&held.claims) > age(&event) {
                     return Publication::Outdated;

@@ -6,8 +6,8 @@ use clap::{Parser, Subcommand};
 
 use crate::offline::RegistryCommand;
 
-/// Exit status for an invalid configuration: EX_CONFIG of sysexits. Supervisors should not restart on
-/// it (systemd: `RestartPreventExitStatus=78`).
+/// Exit status for an invalid configuration: EX_CONFIG of sysexits. Supervisors should not restart
+/// the gateway after this status (systemd: `RestartPreventExitStatus=78`).
 pub const EXIT_CONFIG: u8 = 78;
 
 const AFTER_HELP: &str = "\
@@ -15,10 +15,10 @@ Examples:
   moltrade-relayer                              run with config.toml if it exists, else with defaults
   moltrade-relayer --config /etc/relayer.toml   run with this file
   moltrade-relayer registry export --file bots.jsonl
-                                                save bots and followers, to import them elsewhere
-  moltrade-relayer backup /backups/monday       back up the log, while the gateway runs
-  moltrade-relayer restore /backups/monday      restore the log, under a new identity
-  moltrade-relayer check-config                 show each value in effect and its origin
+                                                export bots and followers, to import them elsewhere
+  moltrade-relayer backup /backups/monday       back up the log while the gateway runs
+  moltrade-relayer restore /backups/monday      restore the log with a new identity
+  moltrade-relayer check-config                 show each value in effect and its source
   RELAY_URLS=wss://a.example,wss://b.example moltrade-relayer
 
 Environment (overrides the file):
@@ -34,8 +34,8 @@ Exit status:
   2   wrong command line
   78  invalid configuration: every problem is reported with file, line and key";
 
-/// Nostr event gateway: receives events from many relays, verifies them, removes duplicates, stores them
-/// in an ordered log, and serves the log on /ws.
+/// Nostr event gateway: receives events from many relays, verifies them, removes duplicates, stores the
+/// events in an ordered log, and serves the log on /ws.
 #[derive(Debug, Parser)]
 #[command(name = "moltrade-relayer", version, after_help = AFTER_HELP)]
 pub struct Cli {
@@ -55,9 +55,9 @@ pub enum Command {
     CheckConfig,
     /// Print a configuration file with every key, its help and its default
     ConfigTemplate,
-    /// Back up the log to a folder, whether a gateway runs or not
+    /// Back up the log to a folder; the gateway may be running
     Backup {
-        /// An empty folder, or one that does not exist
+        /// An empty folder, or a folder that does not exist yet
         folder: PathBuf,
     },
     /// Replace the log with a backup; the gateway must be stopped
@@ -68,7 +68,7 @@ pub enum Command {
         #[arg(long)]
         replace: bool,
     },
-    /// Give the log a new identity, so that cursors with the old one are refused; the gateway must be stopped
+    /// Give the log a new identity, so that cursors with the old identity are refused; the gateway must be stopped
     NewLogId,
     /// Export or import bots and followers, or transfer them to another gateway key
     Registry {

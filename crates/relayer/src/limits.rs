@@ -109,9 +109,9 @@ pub(crate) const REPAIRS_AT_ONCE_MAX: usize = 64;
 pub(crate) const REPAIR_QUEUE_SHARE: usize = 8;
 /// How often a repair that waits for live events checks again.
 pub(crate) const REPAIR_QUEUE_RETRY: Duration = Duration::from_millis(20);
-/// Events of one second that are held until an answer has completed the second, so that the order
-/// of arrival can be restored. A second with more events is passed on in parts; no bot sends that
-/// many signals.
+/// How many events of one second are held until an answer has completed the second, so that the
+/// order of arrival can be restored. A second with more events is passed on in parts; no bot sends
+/// that many signals.
 pub(crate) const SECOND_EVENTS_MAX: usize = 1_024;
 /// Bytes of these events, see [`SECOND_EVENTS_MAX`].
 pub(crate) const SECOND_BYTES_MAX: usize = 256 << 10;
@@ -170,7 +170,7 @@ pub(crate) const PAGE_EVENTS_LEAST: u32 = 20;
 
 /// How long a NIP-11 document is valid, in milliseconds.
 pub(crate) const INFORMATION_MS_MAX: u64 = 86_400_000;
-/// How long fetching a NIP-11 document may take, from TCP to the last byte.
+/// How long fetching a NIP-11 document may take, from the TCP connect to the last byte.
 pub(crate) const INFORMATION_TIMEOUT: Duration = Duration::from_secs(10);
 /// The maximum size of a NIP-11 document; real ones have a few kilobytes.
 pub const INFORMATION_BYTES_MAX: usize = 64 << 10;
@@ -180,8 +180,8 @@ pub(crate) const RELAY_HEAD_BYTES_MAX: usize = 16 << 10;
 pub(crate) const RELAY_HEADERS_MAX: usize = 64;
 /// The number of past states that are remembered for a relay's connection.
 pub(crate) const STATES_KEPT: usize = 12;
-/// How long the first quarantine of a relay lasts that exceeds its budget of offences. Each further
-/// quarantine lasts twice as long, up to [`QUARANTINE_MAX`].
+/// The first quarantine of a relay that exceeds its budget of offences lasts this long. Each
+/// further quarantine lasts twice as long, up to [`QUARANTINE_MAX`].
 pub(crate) const QUARANTINE_MIN: Duration = Duration::from_secs(300);
 /// See [`QUARANTINE_MIN`].
 pub(crate) const QUARANTINE_MAX: Duration = Duration::from_secs(86_400);
@@ -215,10 +215,11 @@ pub(crate) const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 pub(crate) const DIAL_STEP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a relay may take to accept the little that we send.
 pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(10);
-/// Concurrent dials and fetches of NIP-11 documents, from TCP on. The limit prevents time-outs when
-/// a start dials thousands of relays: 512 dials need less than a second of CPU for TLS. A lower
-/// limit would be slow, because some dials only wait: if a third of ten thousand relays does not
-/// respond, waiting 10 s for each adds up to a minute.
+/// The maximum number of concurrent dials and fetches of NIP-11 documents, not counting those that
+/// still resolve a name. The limit prevents time-outs when a start dials thousands of relays: 512
+/// dials need less than a second of CPU for TLS. A lower limit would be slow, because some dials
+/// only wait: if a third of ten thousand relays does not respond, waiting 10 s for each adds up to
+/// a minute.
 pub(crate) const DIALS_AT_ONCE_MAX: usize = 512;
 /// The minimum base of the back-off between two connections to one relay.
 pub(crate) const BACKOFF_MIN: Duration = Duration::from_secs(1);
@@ -227,8 +228,8 @@ pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(300);
 
 // Sinks.
 
-/// The minimum base of the back-off between two connections to one sink. It is short, because an
-/// operator who restarts a sink waits for the connection.
+/// The minimum base of the back-off between two connections to one sink. The base is short,
+/// because an operator who restarts a sink waits for the connection.
 pub(crate) const SINK_BACKOFF_MIN: Duration = Duration::from_millis(200);
 /// The maximum base of the back-off between two connections to one sink.
 pub(crate) const SINK_BACKOFF_MAX: Duration = Duration::from_secs(30);
@@ -275,23 +276,24 @@ pub(crate) const ANSWER_BYTES_MAX: usize = 64 << 10;
 pub(crate) const ANSWER_SHOWN_MAX: usize = 200;
 /// Events that are examined for a request to a sink before the task yields: a few milliseconds.
 pub(crate) const GATHER_READS_MAX: usize = 10_000;
-/// Refused requests in a row until a sink is parked. One event may be refused for its content; a
-/// hundred in a row point to a wrong key or address, and would push each other out of the dead
-/// letters.
+/// A sink is parked after this many refused requests in a row. One event may be refused for its
+/// content; a hundred refusals in a row point to a wrong key or address, and the refused events
+/// would push each other out of the dead letters.
 pub(crate) const REFUSED_IN_A_ROW_MAX: u32 = 100;
-/// Events in refused requests in a row until a sink is parked: a tenth of the dead letters.
+/// A sink is also parked when the requests refused in a row have more events than this: a tenth of
+/// [`DEAD_LETTERS_MAX`].
 pub(crate) const REFUSED_EVENTS_IN_A_ROW_MAX: usize = 1_000;
-/// The size of these events, see [`REFUSED_EVENTS_IN_A_ROW_MAX`].
+/// The limit in bytes of these events, see [`REFUSED_EVENTS_IN_A_ROW_MAX`].
 pub(crate) const REFUSED_BYTES_IN_A_ROW_MAX: usize = 8 << 20;
 /// How often the same refusal is logged: a sink's refusal of events, or ours of a web page.
 pub(crate) const REFUSAL_LOGGED_EVERY: Duration = Duration::from_secs(60);
-/// Requests that may start after an unanswered one, as a multiple of the concurrent ones. After a
-/// crash, all of them are sent again.
+/// While a request is unanswered, at most this number times `concurrency` later requests may start.
+/// After a crash, all of these requests are sent again.
 pub(crate) const POSTS_AHEAD_MAX: u64 = 16;
-/// Unprocessed requests in a row, as a multiple of the concurrent ones, that count as a failure. A
+/// More unprocessed requests in a row than this number times `concurrency` count as a failure. A
 /// request on a connection that is just closing is unprocessed.
 pub(crate) const UNPROCESSED_ROUNDS_MAX: usize = 8;
-/// A part of a header or query counts as a secret in a response if it is at least this long.
+/// Only parts of a header or query of at least this length count as secrets in a response.
 pub(crate) const SECRET_BYTES_MIN: usize = 6;
 /// Layers of escapes that are removed from a response when it is searched for secrets.
 pub(crate) const ESCAPES_MAX: usize = 4;
@@ -358,7 +360,8 @@ pub(crate) const METRICS_CONNECTIONS_MAX: NonZeroUsize = NonZeroUsize::MIN.satur
 /// How long a consumer of `/ws` waits for its previous connection to end. The previous connection
 /// stops at once and writes one row, so only a stalled disk takes longer.
 pub(crate) const CONSUMER_LEASE_WAIT_MAX: Duration = Duration::from_secs(5);
-/// The maximum message of a `/ws` client. An acknowledgement is tiny; other messages are ignored.
+/// The maximum size of a message from a `/ws` client. An acknowledgement is tiny; other messages
+/// are ignored.
 pub const CLIENT_MESSAGE_BYTES_MAX: usize = 64 << 10;
 /// Bytes that are gathered for one write to a `/ws` client. Even an idle client has such a buffer,
 /// and a larger buffer saves hardly any system calls.

@@ -23,18 +23,18 @@ use crate::fanout::registry::{Embedded, FollowRow, RegistryError, Sealer, Store,
 use crate::gateway::reserve_of;
 use crate::nip19::npub;
 
-/// These commands need no events in memory.
+/// The commands need no events in memory.
 const TAIL_BYTES: usize = 0;
 
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum RegistryCommand {
-    /// Write all bots and follows as lines of JSON; secrets stay sealed
+    /// Write all bots and follows as lines of JSON; secrets stay encrypted
     Export {
         /// The output file [default: standard output]
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
     },
-    /// Add exported bots and follows to the configured registry; all or nothing
+    /// Add exported bots and follows to the configured registry: all of them or, on an error, none
     Import {
         /// The input file [default: standard input]
         #[arg(long, value_name = "FILE")]
@@ -75,8 +75,8 @@ pub enum OfflineError {
 /// Runs the command. Returns a message for the operator.
 ///
 /// # Errors
-/// When the command fails. Bots and follows are unchanged then. As at a start of the gateway, a key
-/// may have been created, and an empty registry initialised for that key.
+/// When the command fails. In that case, bots and follows are unchanged, but a key may have been
+/// created, and an empty registry initialised for that key, as at a start of the gateway.
 pub async fn run(config: &Config, command: &RegistryCommand) -> Result<String, OfflineError> {
     let store = match postgres(config, Counter::default())? {
         Some(store) => store,
@@ -129,7 +129,7 @@ async fn export_to(
     Ok(moved)
 }
 
-/// The temporary file, which is renamed when it is complete.
+/// The path of the temporary file.
 fn unfinished(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".unfinished");

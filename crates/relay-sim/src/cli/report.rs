@@ -99,7 +99,7 @@ pub fn relays_text(stats: &Stats, seconds: f64, cpu_us: Option<f64>) -> String {
     text
 }
 
-/// Writes to standard output, without a panic if the reader is gone.
+/// Writes to standard output, without a panic if the reader has closed the pipe.
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     let written = writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush());

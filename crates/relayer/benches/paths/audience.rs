@@ -73,8 +73,8 @@ async fn open(count: usize, address: &str, events: usize) -> Fallible<JoinSet<Ar
 }
 
 /// Connects a client for each request. Each client reads `events` events, or stops at the first
-/// event for which `is_next` is false. The arguments are the sequence and the number of earlier
-/// events.
+/// event for which `is_next` is false. The arguments of `is_next` are the event's sequence and the
+/// number of earlier events.
 pub async fn dial_all(
     count: usize,
     address: &str,

@@ -17,13 +17,14 @@ use crate::receiver::{Behaviour, Receiver};
 use crate::{Fallible, Outcome, cpu, gateway, stock};
 
 const EVENTS: usize = 100_000;
-/// The number of events if each has its own request; fewer, because that takes longer.
+/// The number of events if each has its own request: fewer than [`EVENTS`], because many requests
+/// take longer.
 const EVENTS_ONE_A_REQUEST: usize = 20_000;
 /// The number of sinks of each transport. A measurement uses one sink or all of them.
 const SINKS: usize = 8;
 /// Events per request.
 const BATCH: usize = 100;
-/// The number of measurements, of which the minimum is reported: the speed of a shared machine
+/// The number of measurements. The minimum is reported, because the speed of a shared machine
 /// varies by half from one second to the next.
 const ROUNDS: usize = 3;
 /// Bytes per write of the bare loop, as many as the gateway writes at once.

@@ -32,7 +32,7 @@ pub(crate) enum ConnectionRefusal {
     AcceptFailed,
 }
 
-/// What was so slow that the connection was closed.
+/// Whether a request or a response took too long, so that the connection was closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Stalled {
@@ -43,13 +43,13 @@ pub enum Stalled {
 metrics! {
     /// The metrics of connections to our ports.
     pub(crate) struct ConnectionMetrics {
-        /// Open connections to our ports that are not upgraded to /ws or /fanout.
+        /// Open connections to the gateway's ports, except those upgraded to /ws or /fanout.
         open: Gauge = "connections";
-        /// Accepted connections to our ports.
+        /// Accepted connections to the gateway's ports.
         accepted: Counter = "connections_accepted";
-        /// Refused connections to our ports, by reason.
+        /// Refused connections to the gateway's ports, by reason.
         refused: PerLabel<ConnectionRefusal, Counter> = "connections_refused", PerLabel::new("reason");
-        /// Connections closed because a request or a response took too long, by what was late.
+        /// Connections that were closed because a request or a response took too long, by reason.
         timed_out: PerLabel<Stalled, Counter> = "connections_timed_out", PerLabel::new("reason");
     }
 }
@@ -111,7 +111,7 @@ impl Connections {
                     ),
                 };
                 self.refused(reason, &format_args!("{address}: {error}"));
-                // The answer may fail: the client also learns of the refusal by the close.
+                // The answer may fail: the close also tells the client of the refusal.
                 let _ = answer(stream, error).await;
                 None
             }

@@ -42,7 +42,7 @@ impl Reading {
     }
 }
 
-/// The base of a wall-clock time. Times with the same base can be subtracted.
+/// A setting of the wall clock. Times with the same base can be subtracted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Base {
     boot: u64,

@@ -36,7 +36,7 @@ impl Source {
 
 impl Config {
     /// The dotted keys whose values differ, in the order of the template. Also compares the
-    /// contents of files with secrets.
+    /// contents of secret files.
     pub fn changed_keys(&self, other: &Self) -> Vec<String> {
         SETTINGS.iter().filter(|setting| !(setting.key.same)(self, other)).map(Setting::path).collect()
     }

@@ -80,31 +80,32 @@ settings! {
         /// How many hours of past events to request from a relay that is new to the log. 0: none;
         /// 1000000: everything that the relay has.
         backfill("backfill_hours"): Option<Duration> = Some(hours(1)), rules::hours(1..=1_000_000);
-        /// How many seconds of already complete history are requested again when a relay is
-        /// connected: for events that reach relays late.
+        /// After a reconnect, this many seconds of already complete history are requested again,
+        /// because some events reach a relay late.
         overlap("overlap_secs"): Duration = Duration::from_secs(120), rules::seconds(0..=86_400);
-        /// The User-Agent header for relays: the gateway's name, and how to reach its operator.
-        /// {version} stands for the program's version.
+        /// The User-Agent header that relays see: the gateway's name, and how to reach its
+        /// operator. {version} stands for the program's version.
         user_agent: UserAgent = UserAgent::default(), rules::user_agent();
-        /// Certificate authorities (PEM) that are trusted in addition to the system's, for relays
-        /// with their own certificates.
+        /// A file of certificate authorities (PEM) to trust in addition to the system's, for relays
+        /// with certificates from a private authority.
         extra_ca_file: Option<PathBuf> = None, rules::optional(rules::file());
-        /// Whether to prove the key of [nostr] to relays that ask for it (NIP-42). If false, relays
-        /// that serve only known keys cannot be read, and an empty answer of a relay that has asked
-        /// for a key proves nothing.
+        /// Whether to prove the key in [nostr] to relays that ask for a proof (NIP-42). If false,
+        /// relays that serve only known keys cannot be read, and an empty answer from a relay that
+        /// has asked for a proof does not count as complete.
         authenticate: bool = false, rules::Flag;
-        /// Whether relays that are added over the API may have private addresses: of this machine,
-        /// or of a private network. bootstrap_relays always may.
+        /// Whether relays that are added over the API may have an address on this machine or in a
+        /// private network. Relays in bootstrap_relays always may.
         allow_private_addresses: bool = false, rules::Flag;
-        /// The maximum number of events read from one relay in a second; other messages, fragments,
-        /// pings and pongs count as events. Above it, the relay is read more slowly, and nothing is
-        /// lost. 0: no limit.
+        /// The maximum number of events that are read from one relay per second. Other messages,
+        /// fragments, pings and pongs count as events. A relay that sends more is read more slowly;
+        /// nothing is lost. 0: no limit.
         max_events_per_second: Option<NonZeroU32> = NonZeroU32::new(10_000), rules::whole(1..=1_000_000);
-        /// How many bad signatures or broken frames a relay may send in an hour, plus one for each
-        /// 1000 events. Above it, the relay is quarantined, each time for longer. 0: no limit.
+        /// How many bad signatures and broken frames a relay may send per hour. Every 1000 events
+        /// allow one more. A relay that sends more is quarantined, each time for longer. 0: no
+        /// limit.
         max_offences_per_hour: Option<NonZeroU32> = NonZeroU32::new(50), rules::whole(1..=1_000_000);
-        /// After how many seconds without an event a connected relay is reported as silent, if
-        /// several others deliver events.
+        /// A connected relay that has sent no event for this many seconds is reported as silent, if
+        /// several other relays deliver events.
         silent_after("silent_after_secs"): Duration = Duration::from_secs(600), rules::seconds(1..=86_400);
     }
 
@@ -114,23 +115,24 @@ settings! {
         rocksdb_path: PathBuf = PathBuf::from("./data/rocksdb"), rules::folder();
         /// How many of the newest ids are kept in an exact set in memory.
         hotset_size: NonZeroUsize = nonzero(10_000), rules::whole(1..=100_000_000);
-        /// How many ids the Bloom filter is sized for, at about 1.4 bytes each. It grows if needed.
+        /// How many ids the Bloom filter is sized for, at about 1.4 bytes each. The filter grows if
+        /// needed.
         bloom_capacity: NonZeroUsize = nonzero(1_000_000), rules::whole(1..=1_000_000_000);
-        /// How many ids that were found on disk are cached.
+        /// How many ids a cache in memory holds. An id is cached when it is found on disk.
         lru_size: NonZeroUsize = nonzero(50_000), rules::whole(1..=100_000_000);
     }
 
     /// Which events are accepted.
     [filters] Filters {
-        /// The event kinds to accept. Empty: all of them.
+        /// The event kinds to accept. Empty: all kinds.
         allowed_kinds: BTreeSet<u16> = BTreeSet::new(), rules::list(rules::kind(), 65_536);
         /// The maximum size of an event, in bytes of its JSON.
         max_event_bytes: usize = 256 * 1024, rules::bytes(1024..=16 * 1024 * 1024);
         /// How many seconds an event's created_at may be ahead of the clock.
         max_future("max_future_secs"): Duration = Duration::from_secs(900), rules::seconds(0..=10_000_000_000_000);
         /// The maximum age of an event, in hours. 0: no limit. With retention, the ids of trimmed
-        /// events above this age are deleted. If you raise the limit later, relays that still have
-        /// such events send them again.
+        /// events above this age are deleted. If you raise the limit later, such events are
+        /// accepted again from relays that still have them.
         max_age("max_age_hours"): Option<Duration> = None, rules::hours(1..=1_000_000);
         /// Whether to accept events whose expiration (NIP-40) has passed.
         admit_expired: bool = false, rules::Flag;
@@ -138,19 +140,19 @@ settings! {
 
     /// How the event log is stored.
     [storage] Storage {
-        /// Whether a batch is on the disk before anyone sees it. false saves time on slow disks,
-        /// but a power failure, unlike a crash of the program, may then lose events that were
-        /// already delivered. The relays send them again, and they get new sequence numbers; no
-        /// number is ever used twice.
+        /// Whether a batch is synced to the disk before consumers see it. false saves time on slow
+        /// disks, but a power failure, unlike a crash of the program, may then lose events that
+        /// were already delivered. Relays send these events again, and the events get new sequence
+        /// numbers; no number is ever used twice.
         fsync: bool = true, rules::Flag;
         /// How many hours an event is kept in the log. 0: forever.
         retention("retention_hours"): Option<Duration> = None, rules::hours(1..=1_000_000);
-        /// The size above which the oldest events are deleted, in bytes of events before
-        /// compression. Their ids, 50 bytes each, stay and do not count. 0: no limit.
+        /// The maximum size of the log, in bytes of events before compression. Above this size, the
+        /// oldest events are deleted. Their ids, 50 bytes each, stay and do not count. 0: no limit.
         max_bytes: Option<NonZeroU64> = None, rules::bytes(1024 * 1024..=1 << 60);
-        /// Bytes of free disk below which nothing is added to the database. Values below what the
-        /// write buffers need (250 MiB with the default write_buffer_bytes) are raised to that, with
-        /// a warning. 0: no limit.
+        /// While fewer bytes of the disk are free than this, nothing is added to the database.
+        /// Smaller values than the write buffers need (250 MiB with the default
+        /// write_buffer_bytes) are raised to what they need, with a warning. 0: no limit.
         min_free_bytes: u64 = 256 * 1024 * 1024, rules::bytes(0..=1 << 60);
         /// How many bytes of the newest events are kept in memory for consumers.
         tail_bytes: usize = 64 * 1024 * 1024, rules::bytes(1024 * 1024..=64 * 1024 * 1024 * 1024);
@@ -176,120 +178,124 @@ settings! {
     [output] Output {
         /// Whether events are served on /ws.
         websocket_enabled: bool = true, rules::Flag;
-        /// The port of /ws and of the HTTP API. 0: a free port; the log names it.
+        /// The port of /ws and of the HTTP API. 0: a free port; the log names the port.
         websocket_port: u16 = 8080, rules::whole(0..=65_535);
-        /// The address to listen on. "0.0.0.0" is reachable from other machines: put a proxy before
-        /// it.
+        /// The address to listen on. With "0.0.0.0", other machines can reach the gateway: put a
+        /// proxy in front of it.
         bind_address: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST), rules::ip_address();
         /// The maximum number of events in one commit to the log.
         batch_size: NonZeroUsize = nonzero(100), rules::whole(1..=100_000);
-        /// How many milliseconds a verified event may wait for the verification of others before it
-        /// is passed on to be committed. An event never waits when nothing else is being verified.
+        /// How many milliseconds a verified event may wait for other events to be verified before
+        /// it is passed on to be committed. An event never waits when nothing else is being
+        /// verified.
         max_latency("max_latency_ms"): Duration = Duration::from_millis(100), rules::milliseconds(0..=60_000);
-        /// Sinks over TCP without options. Each gets the JSON of every event, preceded by its
-        /// length as a big-endian u32. The cursor is stored under the address.
+        /// TCP sinks without options. Each sink gets the JSON of every event, preceded by the
+        /// length of the JSON as a big-endian u32. A sink's cursor is stored under its address.
         downstream_tcp: Vec<HostPort> = Vec::new(), rules::list(rules::host_port(), 1000);
-        /// Sinks over HTTP without options. Each event's JSON is posted to each of them, one
-        /// request after the other. The cursor is stored under the address.
+        /// HTTP sinks without options. The JSON of every event is posted to each sink, one request
+        /// after the other. A sink's cursor is stored under its address.
         downstream_rest: Vec<HttpUrl> = Vec::new(), rules::list(rules::http_url_without_query(), 1000);
         /// How many events a client of /ws or /fanout may lag behind while its socket accepts no
         /// data.
         slow_client_lag: u64 = 10_000, rules::events(1..=1_000_000_000_000);
-        /// After how many seconds without progress the socket of a client with a larger lag is
-        /// closed, with the cursor to resume from.
+        /// A client that lags by more than slow_client_lag is disconnected if its socket accepts no
+        /// data for this many seconds. The close message contains the cursor to resume from.
         slow_client("slow_client_secs"): Duration = Duration::from_secs(30), rules::seconds(1..=86_400);
         /// Seconds between two pings to a client of /ws or /fanout. A client that sends nothing for
-        /// two intervals is closed. 0: no pings.
+        /// two intervals is disconnected. 0: no pings.
         ping_interval("ping_interval_secs"): Option<Duration> = Some(Duration::from_secs(30)), rules::seconds(1..=86_400);
         /// The maximum number of simultaneous clients of /ws.
         max_clients: NonZeroUsize = nonzero(10_000), rules::whole(1..=1_000_000);
-        /// The maximum number of them from one address; of IPv6, the first 64 bits count. Behind a
-        /// proxy, all clients have the proxy's address. 0: no limit.
+        /// The maximum number of simultaneous clients from one address (for IPv6, a /64), on each
+        /// of /ws and /fanout. Behind a proxy, all clients have the proxy's address. 0: no limit.
         max_clients_per_address: Option<NonZeroUsize> = NonZeroUsize::new(1_000), rules::whole(1..=1_000_000);
-        /// The origins whose web pages may open /ws and /fanout. Empty: all pages may read, and
-        /// none may use `consumer` on /ws, which moves a cursor. Programs that send no Origin are
-        /// always allowed.
+        /// The origins whose web pages may open /ws and /fanout. Empty: all pages may open them,
+        /// but no page may use `consumer` on /ws, because doing so moves a cursor. Programs that
+        /// send no Origin header are always allowed.
         allowed_origins: Vec<WebOrigin> = Vec::new(), rules::list(rules::web_origin(), 1000);
-        /// Sinks over TCP with options. Each has a stored cursor: after an outage of the sink or of
-        /// the gateway, it gets the events that it missed.
+        /// TCP sinks with options. Each sink has a stored cursor: after an outage of the sink or of
+        /// the gateway, the sink gets the events that it missed.
         tcp: Vec<TcpSink> = Vec::new(), rules::sinks();
-        /// Sinks over HTTP with options. Each has a stored cursor, as those over TCP have.
+        /// HTTP sinks with options. Each sink has a stored cursor, as TCP sinks have.
         rest: Vec<RestSink> = Vec::new(), rules::sinks();
         /// The maximum number of named consumers of /ws whose cursors are stored.
         max_consumers: NonZeroUsize = nonzero(1_000), rules::whole(1..=100_000);
-        /// How many hours unused cursors are kept: those of sinks that are no longer configured,
-        /// with their dead letters, and those of consumers of /ws or /fanout that do not reconnect.
+        /// How many hours an unused cursor is kept: the cursor of a sink that is no longer
+        /// configured, or of a consumer of /ws or /fanout that does not reconnect. Dead letters of
+        /// such a sink are kept for the same time.
         keep_unused("keep_unused_hours"): Duration = hours(720), rules::hours(1..=1_000_000);
     }
 
-    /// The encrypted fan-out: trade signals of bots, for each of their followers, on /fanout.
+    /// The encrypted fan-out: delivers the trade signals of bots to each of their followers on
+    /// /fanout.
     [fanout] Fanout {
         /// Whether the fan-out runs.
         enabled: bool = true, rules::Flag;
         /// The event kinds that are signals if their author is registered as a bot.
         kinds: BTreeSet<u16> = (30_931..=30_934).collect(), rules::list(rules::kind(), 1_000);
-        /// The age in seconds above which a signal is delivered with "stale":true, so that nobody
-        /// trades on it by mistake. 0: no limit.
+        /// Signals older than this many seconds are delivered with "stale":true, so that nobody
+        /// trades on them by mistake. 0: no limit.
         max_age("max_age_secs"): Option<Duration> = Some(Duration::from_secs(600)), rules::seconds(1..=1_000_000_000);
-        /// How often a key, and an address, may register, subscribe and unsubscribe in a day; of
-        /// IPv6, the first 64 bits count. Calls with the admin token do not count. Behind a proxy,
-        /// all callers have the proxy's address. 0: no limit.
+        /// How many times per day a key, and an address (for IPv6, a /64), may register, subscribe
+        /// and unsubscribe. Calls with the admin token do not count. Behind a proxy, all callers
+        /// have the proxy's address. 0: no limit.
         daily_limit: Option<NonZeroU32> = NonZeroU32::new(1_000), rules::whole(1..=1_000_000_000);
         /// Who may register new bots. "open": everybody who proves the bot's key. "approve": the
-        /// same, but nobody can follow the bot until the operator approves it. "closed": the
-        /// operator, with the admin token.
+        /// same, but nobody can follow a bot until the operator approves the bot. "closed": only
+        /// the operator, with the admin token.
         registration: Registration = Registration::Open, rules::choice();
-        /// How many new bots an address may register in a day; of IPv6, the first 64 bits count.
-        /// Bots that are already registered, and calls with the admin token, do not count. 0: no
-        /// limit.
+        /// How many new bots an address (for IPv6, a /64) may register in a day. Bots that are
+        /// already registered, and calls with the admin token, do not count. 0: no limit.
         daily_new_bots: Option<NonZeroU32> = NonZeroU32::new(100), rules::whole(1..=1_000_000_000);
-        /// The maximum number of simultaneous connections to /fanout. Limits by address, slow
-        /// clients, pings and origins are configured in [output].
+        /// The maximum number of simultaneous connections to /fanout. The limit per address and the
+        /// settings for slow clients, pings and origins are in [output].
         max_clients: NonZeroUsize = nonzero(10_000), rules::whole(1..=1_000_000);
-        /// The maximum number of registered bots. At the maximum, a new bot replaces the oldest one
+        /// The maximum number of registered bots. At the maximum, a new bot replaces the oldest bot
         /// that has no followers and has published no signal.
         max_bots: NonZeroUsize = nonzero(10_000), rules::whole(1..=10_000_000);
-        /// The maximum number of follows, about 300 bytes of memory each.
+        /// The maximum number of follows. Each takes about 300 bytes of memory.
         max_follows: NonZeroUsize = nonzero(1_000_000), rules::whole(1..=100_000_000);
-        /// The maximum number of stored cursors of followers. keep_unused_hours applies to them,
-        /// too.
+        /// The maximum number of stored cursors of followers. keep_unused_hours applies to these
+        /// cursors, too.
         max_consumers: NonZeroUsize = nonzero(100_000), rules::whole(1..=10_000_000);
     }
 
     /// Who may change something over the API, and the API's public address.
     [api] Api {
-        /// The URL of the API from outside, without /fanout and /api. Keys are proven for this URL
-        /// (NIP-42, NIP-98). Unset: http://127.0.0.1 and localhost, with the port, while
-        /// bind_address is a loopback address; otherwise nobody can prove a key.
+        /// The URL at which clients reach the API, without /fanout and /api. Keys are proven for
+        /// this URL (NIP-42, NIP-98). Unset: http://127.0.0.1 and http://localhost, with the port,
+        /// while bind_address is a loopback address; otherwise nobody can prove a key.
         public_url: Option<PublicUrl> = None, rules::optional(rules::public_url());
-        /// The token for requests that change something: "Authorization: Bearer <admin_token>". It
-        /// is never shown. Unset: such requests are accepted from this machine only, and only while
-        /// bind_address is a loopback address.
+        /// The token for requests that change something: "Authorization: Bearer <admin_token>". The
+        /// token is never shown. Unset: such requests are accepted from this machine only, and only
+        /// while bind_address is a loopback address.
         admin_token: Option<Secret> = None, rules::optional(rules::admin_token());
-        /// The maximum number of connections that are not, or not yet, clients of /ws or /fanout,
-        /// which have limits of their own. A connection without a request for 30 seconds is closed.
+        /// The maximum number of simultaneous connections. After its upgrade, a client of /ws or
+        /// /fanout counts towards [output] or [fanout] max_clients instead. A connection that sends
+        /// no request for 30 seconds is closed.
         max_connections: NonZeroUsize = nonzero(4_096), rules::whole(1..=1_000_000);
-        /// The maximum number of them from one address; of IPv6, the first 64 bits count. 0: no
-        /// limit. There is no limit either if [output] max_clients_per_address is 0, as behind a
-        /// proxy.
+        /// The maximum number of such connections from one address (for IPv6, a /64). 0: no limit.
+        /// There is also no limit if [output] max_clients_per_address is 0, as it should be behind
+        /// a proxy.
         max_connections_per_address: Option<NonZeroUsize> = NonZeroUsize::new(256), rules::whole(1..=1_000_000);
     }
 
     /// The gateway's own Nostr key.
     [nostr] Nostr {
-        /// The secret key. It is never shown. If neither key is set, the fan-out uses the key in
-        /// the file relayer.key beside the folder of the database, and creates it at the first
-        /// start.
+        /// The secret key, which is never shown. If neither this key nor secret_key_file is set,
+        /// the fan-out uses the key in the file relayer.key beside the folder of the database. The
+        /// gateway creates the file at the first start.
         secret_key: Option<SecretKey> = None, rules::optional(rules::secret_key());
         /// A file with the secret key, instead of secret_key.
         secret_key_file: Option<SecretFile<SecretKey>> = None, rules::optional(rules::secret_key_file());
     }
 
-    /// Where bots and followers of the fan-out are stored, instead of the gateway's own database,
-    /// so that several gateways can share them. These gateways need the same key in [nostr], too.
+    /// A PostgreSQL database that stores bots and followers of the fan-out instead of the gateway's
+    /// own database, so that several gateways can share them. These gateways also need the same key
+    /// in [nostr].
     [postgres] Postgres {
-        /// The database (PostgreSQL 14 or later) with its password, and TLS (sslmode, sslrootcert).
-        /// It is never shown.
+        /// The URL of the database (PostgreSQL 14 or later), with the password and the TLS options
+        /// (sslmode, sslrootcert). The URL is never shown.
         dsn: Option<Secret> = None, rules::optional(rules::postgres_dsn());
         /// The maximum number of connections to the database.
         max_connections: NonZeroUsize = nonzero(5), rules::whole(1..=1000);
@@ -297,13 +303,14 @@ settings! {
 
     /// Logs and metrics.
     [monitoring] Monitoring {
-        /// How much is logged. RUST_LOG overrides it, as in RUST_LOG=moltrade_relayer=debug.
+        /// How much is logged. RUST_LOG overrides this key, as in RUST_LOG=moltrade_relayer=debug.
         log_level: LogLevel = LogLevel::Info, rules::choice();
         /// How a line of the log is written to standard error. "text": for people. "json": one
         /// object a line, for programs, with timestamp, level, target, event, message and fields.
         log_format: LogFormat = LogFormat::Text, rules::choice();
-        /// A port that serves /metrics only. 0: none; the API's port always serves it. If the
-        /// default port is in use, for example by Prometheus, the gateway starts without it.
+        /// A port that serves only /metrics. 0: no such port; the API's port always serves
+        /// /metrics. If the default port is in use, for example by Prometheus, the gateway starts
+        /// without this port.
         prometheus_port: Option<NonZeroU16> = NonZeroU16::new(9090), rules::whole(1..=65_535);
     }
 }

@@ -132,17 +132,18 @@ macro_rules! options {
 options! {
     /// The optional keys of a sink over TCP.
     TcpOptions in TCP_OPTIONS {
-        /// How events are separated: each after a u32 with its length, or each on a line.
+        /// How events are separated. "length": each event is preceded by its length as a big-endian
+        /// u32. "ndjson": each event is on its own line.
         framing: Framing = Framing::Length, rules::choice();
-        /// Whether the sink acknowledges events. It then gets envelopes.
+        /// Whether the sink acknowledges events. If true, events are sent in envelopes.
         ack: bool = false, rules::Flag;
-        /// The maximum number of events that are sent and not acknowledged.
+        /// The maximum number of events that are sent but not yet acknowledged.
         max_unacked: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999), rules::whole(1..=100_000);
-        /// After how many seconds without a due acknowledgement the gateway reconnects.
+        /// How many seconds the gateway waits for an acknowledgement before it reconnects.
         ack_timeout("ack_timeout_secs"): Duration = Duration::from_secs(30), rules::seconds(1..=86_400);
         /// Whether to use TLS. The certificate must be valid for the host of the address.
         tls: bool = false, rules::Flag;
-        /// Certificate authorities (PEM) that are trusted in addition to the system's.
+        /// A file of certificate authorities (PEM) to trust in addition to the system's.
         ca_file: Option<PathBuf> = None, rules::optional(rules::file());
     }
 }
@@ -150,12 +151,14 @@ options! {
 options! {
     /// The optional keys of a sink over HTTP.
     RestOptions in REST_OPTIONS {
-        /// The maximum number of events in a request, as an array of envelopes. 0: one bare event.
+        /// The maximum number of events in a request; its body is an array of envelopes. 0: the
+        /// body is one event without an envelope.
         batch: Option<NonZeroUsize> = None, rules::whole(1..=10_000);
-        /// The size at which a request gets no more events, in bytes before compression.
+        /// No more events are added to a request that has reached this size, in bytes before
+        /// compression.
         batch_bytes: usize = 1 << 20, rules::bytes(1024..=64 << 20);
-        /// How many milliseconds an event may wait for others to share its request. 0: it never
-        /// waits.
+        /// How many milliseconds an event may wait for other events to share its request. 0: an
+        /// event never waits.
         batch_wait("batch_wait_ms"): Duration = Duration::ZERO, rules::milliseconds(0..=60_000);
         /// The maximum number of concurrent requests. Above 1, events may arrive out of order.
         concurrency: NonZeroUsize = NonZeroUsize::MIN, rules::whole(1..=64);
@@ -164,14 +167,13 @@ options! {
         /// How bodies are compressed.
         compression: Compression = Compression::None, rules::choice();
         /// The secrets that requests are signed with (Standard Webhooks), in this order. To change
-        /// a secret, put the new one before the old one, and remove that when the sink knows the
-        /// new.
+        /// a secret, put the new one first, and remove the old one when the sink knows the new one.
         secret: Option<SigningKeys> = None, rules::optional(rules::signing_keys());
-        /// A file with the secrets, instead of secret.
+        /// A file with the secrets, instead of `secret`.
         secret_file: Option<SecretFile<SigningKeys>> = None, rules::optional(rules::signing_keys_file());
         /// Additional headers of each request. Their values are never shown.
         headers: Headers = Headers::default(), rules::HeaderTable;
-        /// Certificate authorities (PEM) that are trusted in addition to the system's.
+        /// A file of certificate authorities (PEM) to trust in addition to the system's.
         ca_file: Option<PathBuf> = None, rules::optional(rules::file());
     }
 }
@@ -179,13 +181,13 @@ options! {
 options! {
     /// The optional keys of any sink.
     CommonOptions in COMMON_OPTIONS {
-        /// The event kinds that the sink gets. Empty: all of them.
+        /// The event kinds that the sink gets. Empty: all kinds.
         kinds: BTreeSet<u16> = BTreeSet::new(), rules::list(rules::kind(), 10_000);
-        /// The authors whose events the sink gets. Empty: all of them.
+        /// The authors whose events the sink gets. Empty: all authors.
         authors: BTreeSet<PublicKey> = BTreeSet::new(), rules::list(rules::public_key(), 10_000);
-        /// A NIP-01 filter that the events must match, too.
+        /// A NIP-01 filter that events must match as well.
         filter: Option<Filter> = None, rules::optional(rules::filter());
-        /// Where a new sink begins. Later it continues at its cursor.
+        /// Where a new sink begins. A known sink continues at its cursor.
         start: Start = Start::Now, rules::choice();
     }
 }

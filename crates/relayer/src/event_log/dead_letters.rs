@@ -115,8 +115,8 @@ impl EventLog {
         self.change_dead_letters(sink, &[], &seqs)
     }
 
-    /// Calls `each` with a sink's dead letters from a sequence on and with their sizes in bytes,
-    /// oldest first, until `each` returns `false`.
+    /// Calls `each` with each dead letter of a sink from a sequence on, and with the letter's size
+    /// in bytes, oldest first, until `each` returns `false`.
     ///
     /// # Errors
     /// When RocksDB fails.

@@ -12,23 +12,23 @@ use super::sequencer::DiskFull;
 use crate::telemetry::metrics::{metrics, set};
 
 metrics! {
-    /// The metrics of the log. They are read from the log for each scrape.
+    /// The metrics of the log, which are read from the log for each scrape.
     pub struct Metrics {
-        /// The last sequence that was committed.
+        /// The newest committed sequence.
         log_head: Gauge = "log_head_seq";
-        /// The oldest sequence that is kept.
+        /// The oldest stored sequence.
         log_floor: Gauge = "log_floor_seq";
-        /// Steps of the wall clock that were noticed since the start.
+        /// Steps of the wall clock since the gateway started.
         clock_steps: Counter = "clock_steps";
-        /// Whether the clock is in doubt, so that nothing is deleted for its age.
+        /// 1 while the clock is in doubt, so that nothing is deleted because of its age.
         clock_in_doubt: Gauge = "clock_in_doubt";
-        /// Whether ingest is paused for lack of disk space.
+        /// 1 while ingest is paused because the disk is full.
         ingest_paused: Gauge = "ingest_paused";
         /// Free bytes of the disk of the log, for an unprivileged process.
         disk_free: Gauge = "disk_free_bytes";
         /// The free bytes below which ingest pauses.
         disk_min_free: Gauge = "disk_min_free_bytes";
-        /// Figures of RocksDB, in bytes or as their name says.
+        /// Figures of RocksDB, in bytes if the name of the figure ends in bytes.
         rocksdb: Family<[(&'static str, &'static str); 1], Gauge> = "rocksdb";
     }
 }

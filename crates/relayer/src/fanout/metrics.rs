@@ -33,29 +33,29 @@ pub enum FollowerRefusal {
 
 metrics! {
     pub struct Metrics {
-        /// Clients that are connected to /fanout, with or without having proved a key.
+        /// Connected clients of /fanout, with or without a proven key.
         clients: Gauge = "fanout_clients";
         /// Signals that were encrypted and handed to the sockets of followers.
         messages: Counter = "fanout_messages";
-        /// Seconds from reading a signal's frame until a follower's socket has it, once for each write to a follower, of the signal that waited longest; replayed signals do not count.
+        /// Seconds from reading a signal's frame until a follower's socket has accepted the signal: one sample for each write to a follower, for the signal that waited longest. Replayed signals are not included.
         latency: Histogram = "fanout_latency_seconds", latency_histogram();
-        /// Clients of /fanout that are gone, by reason.
+        /// Closed connections of /fanout clients that proved a key, by reason.
         closed: PerLabel<CloseReason, Counter> = "fanout_clients_closed", PerLabel::new("reason");
-        /// Clients of /fanout that were not let in, by reason.
+        /// Refused clients of /fanout, by reason.
         refused: PerLabel<FollowerRefusal, Counter> = "fanout_clients_refused", PerLabel::new("reason");
-        /// Proofs of a key (NIP-42, NIP-98) that did not hold, by reason.
+        /// Invalid proofs of a key (NIP-42, NIP-98), by reason.
         proofs_refused: PerLabel<BadProofReason, Counter> = "proofs_refused", PerLabel::new("reason");
-        /// Cursors of followers that are kept.
+        /// Stored cursors of followers.
         consumers: Gauge = "fanout_consumers";
-        /// Bots that are registered.
+        /// Registered bots.
         registry_bots: Gauge = "registry_bots";
-        /// Follows of bots.
+        /// Follows of registered bots.
         registry_follows: Gauge = "registry_follows";
-        /// Whether the database of the registry can be read and written; 1 also without a fan-out.
+        /// 1 if the database of the registry can be read and written, or if the fan-out is off.
         registry_up: Gauge = "registry_up", up();
-        /// Whether the database of the registry can be read, but takes no writes.
+        /// 1 if the database of the registry can be read but accepts no writes.
         registry_read_only: Gauge = "registry_read_only";
-        /// Statements that were sent to the database of the registry; none for an event.
+        /// Statements that were sent to the Postgres database of the registry. Events cause no statements.
         registry_queries: Counter = "registry_queries";
     }
 }

@@ -29,9 +29,9 @@ metrics! {
         memory_unaccounted: Gauge = "memory_unaccounted_bytes";
         /// When the process started, in Unix seconds.
         start_time: Gauge = "process_start_time_seconds";
-        /// Panics. Each is a bug in the gateway; the log has its location.
+        /// Panics. Each panic is a bug in the gateway; the log names the location.
         panics: Counter = "panics";
-        /// Log lines that were lost because standard error was too slow or failed.
+        /// Log lines that were lost because standard error accepted them too slowly or not at all.
         log_lines_lost: Counter = "log_lines_lost";
     }
 }

@@ -1,4 +1,5 @@
-//! Arrival times of the first copies of a sample of events, to measure how late other copies are.
+//! For a sample of events, the arrival time of the first copy, to measure how late other copies
+//! are.
 //!
 //! One id in [`ONE_IN`] is sampled; one byte of an id shows whether it is. New ids overwrite old
 //! ids.

@@ -26,18 +26,18 @@ macro_rules! drop_reasons {
 }
 
 drop_reasons! {
-    /// The frame is longer than any admitted event and is not a requested event. It is skipped; above
-    /// 32 MiB the connection is closed.
+    /// The frame is longer than any admitted event and is not a requested event. The frame is skipped;
+    /// above 32 MiB, the connection is closed.
     FrameTooLarge = "frame_too_large",
-    /// The bytes violate the WebSocket protocol (RFC 6455), and the connection is closed; or a text
-    /// message other than an event is not UTF-8, and is skipped.
+    /// The bytes violate the WebSocket protocol (RFC 6455); the connection is closed. Or a text message
+    /// other than an event is not UTF-8; the message is skipped.
     WebSocketProtocol = "websocket_protocol",
-    /// A binary frame; Nostr has none.
+    /// The frame is binary; Nostr has only text frames.
     BinaryFrame = "binary_frame",
     /// The frame is not a JSON array.
     MalformedFrame = "malformed_frame",
-    /// The frame is not a message of NIP-01 or NIP-42. A short text that is not a JSON array counts
-    /// as one: some servers send such texts to keep a connection open.
+    /// The frame is not a message of NIP-01 or NIP-42. A short text that is not a JSON array also has
+    /// this reason: some servers send such texts to keep a connection open.
     UnknownMessage = "unknown_message",
     /// A message has wrong or missing elements.
     MalformedMessage = "malformed_message",
@@ -54,8 +54,8 @@ drop_reasons! {
     MalformedPublicKey = "malformed_pubkey",
     /// `sig` is not 128 hex digits.
     MalformedSignature = "malformed_sig",
-    /// Another signed field is missing. For this reason and all up to `non_standard_form`, the event
-    /// may be exactly what its author signed.
+    /// Another signed field is missing. With this reason and all those up to `non_standard_form`, the
+    /// event may be exactly what its author signed.
     MissingField = "missing_field",
     /// Another signed field occurs twice.
     RepeatedField = "repeated_field",
@@ -75,9 +75,9 @@ drop_reasons! {
     EventTooLarge = "event_too_large",
     /// `created_at` is further ahead than `[filters] max_future_secs`.
     TooFarInFuture = "too_far_in_future",
-    /// `created_at` is longer ago than `[filters] max_age_hours`.
+    /// `created_at` is further back than `[filters] max_age_hours`.
     TooOld = "too_old",
-    /// Its NIP-40 expiration has passed.
+    /// The event's NIP-40 expiration has passed.
     Expired = "expired",
     /// The id is not the hash of the event: the event was altered.
     IdMismatch = "id_mismatch",
@@ -93,9 +93,9 @@ impl DropReason {
         self as usize
     }
 
-    /// Whether a correct relay never sends this. The other reasons are our own policy, or faults of
-    /// authors that many relays do not check: publishing such events must not get the relays that
-    /// carry them quarantined.
+    /// Whether a correct relay never sends such an event or frame. The other reasons are our own
+    /// policy, or faults of authors that many relays do not check: a relay must not be quarantined
+    /// because somebody published such events on it.
     pub(crate) const fn is_offence(self) -> bool {
         !matches!(
             self,

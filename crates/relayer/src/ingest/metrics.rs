@@ -15,17 +15,17 @@ metrics! {
     pub struct Metrics {
         /// Events that were verified and committed to the log.
         events_processed: Counter = "events_processed";
-        /// Copies of events that were seen before, by the layer that recognised them.
+        /// Copies of known events, by the layer that recognised the copy.
         duplicates: PerLabel<Layer, Counter> = "duplicates_filtered", PerLabel::new("layer");
         /// Frames and events that were refused, by reason.
         dropped: PerLabel<DropReason, Counter> = "events_dropped", PerLabel::new("reason");
-        /// Ids that were certainly new to the Bloom filter, so that no disk was asked.
+        /// Ids that the Bloom filter knew to be new, without a disk access.
         lookups_in_memory: Counter = "lookups_in_memory";
-        /// Ids for which only RocksDB could tell.
+        /// Ids that had to be looked up in RocksDB.
         lookups_on_disk: Counter = "lookups_on_disk";
-        /// Seconds from reading an event's frame until it is committed.
+        /// Seconds from reading an event's frame until the event is committed.
         processing_latency: Histogram = "processing_latency_seconds", latency_histogram();
-        /// Events in a commit.
+        /// Events per commit.
         batch_events: Histogram = "batch_events", Histogram::new(exponential_buckets(1.0, 2.0, 14));
         /// Commits to the log.
         batches_committed: Counter = "batches_committed";

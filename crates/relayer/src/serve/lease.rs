@@ -230,8 +230,7 @@ impl Lease {
         let now_ms = self.consumer.log.clock().at_least_the_log_ms();
         self.consumer.change(|row| row.unused_since_ms = now_ms);
         let consumer = Arc::clone(&self.consumer);
-        // Without a runtime the process is ending, and after a restart no consumer is connected
-        // anyway.
+        // Without a runtime, the process is ending. A restart releases all leases anyway.
         Some(Handle::try_current().ok()?.spawn_blocking(move || {
             let written = consumer.write();
             drop(permit);

@@ -28,7 +28,7 @@ pub struct ClientCounts {
     pub path: &'static str,
     /// Messages written to the clients' sockets.
     pub messages: Counter,
-    /// Seconds from reading an event's frame until a client's socket has it.
+    /// Seconds from reading an event's frame until a client's socket has accepted the event.
     pub latency: Histogram,
     /// Closed connections by reason.
     pub closed: PerLabel<CloseReason, Counter>,
@@ -37,17 +37,17 @@ pub struct ClientCounts {
 metrics! {
     /// The metrics of `/ws` clients.
     pub struct WebSocketMetrics {
-        /// Clients that are connected to /ws.
+        /// Connected clients of /ws.
         clients: Gauge = "websocket_clients";
-        /// Consumers of /ws whose cursors are kept.
+        /// Named consumers of /ws, whose cursors are stored.
         consumers: Gauge = "websocket_consumers";
         /// Messages that were handed to the sockets of /ws clients.
         messages: Counter = "websocket_messages";
-        /// Seconds from reading an event's frame until a client's socket has it, once for each write to a client, of the event that waited longest; replayed events do not count.
+        /// Seconds from reading an event's frame until a client's socket has accepted the event: one sample for each write to a client, for the event that waited longest. Replayed events are not included.
         latency: Histogram = "delivery_latency_seconds", latency_histogram();
-        /// Clients of /ws that are gone, by reason.
+        /// Closed connections of /ws clients, by reason.
         closed: PerLabel<CloseReason, Counter> = "websocket_clients_closed", PerLabel::new("reason");
-        /// Clients of /ws that were not let in, by reason.
+        /// Refused clients of /ws, by reason.
         refused: PerLabel<ClientRefusal, Counter> = "websocket_clients_refused", PerLabel::new("reason");
     }
 }

@@ -34,25 +34,25 @@ pub struct SinkStateLabel {
 metrics! {
     /// The metrics of sinks.
     pub struct SinkMetrics {
-        /// 1 for the state that a sink is in, 0 for the others.
+        /// 1 for the current state of a sink, 0 for all other states.
         state: Family<SinkStateLabel, Gauge> = "downstream_state";
         /// Sequences from a sink's cursor to the head.
         lag: Family<SinkLabel, Gauge> = "downstream_lag_events";
-        /// Events that a sink has: acknowledged, or without acknowledgements taken by its socket. Repeats count.
+        /// Events that a sink acknowledged, or that its socket accepted if the sink does not acknowledge. Repeats are included.
         delivered: Family<SinkLabel, Counter> = "downstream_delivered_events";
         /// Connections to a sink after the first.
         reconnects: Family<SinkLabel, Counter> = "downstream_reconnects";
         /// Connections to a sink that were closed for a wrong or missing acknowledgement.
         ack_errors: Family<SinkLabel, Counter> = "downstream_ack_errors";
-        /// Posts to a sink that have to be repeated.
+        /// Requests to a sink that had to be repeated.
         retries: Family<SinkLabel, Counter> = "downstream_retries";
-        /// Events that a sink refused, which became dead letters.
+        /// Events that a sink rejected; they became dead letters.
         refused: Family<SinkLabel, Counter> = "downstream_refused_events";
-        /// Dead letters that are kept of a sink.
+        /// Stored dead letters of a sink.
         dead_letters: Family<SinkLabel, Gauge> = "downstream_dead_letters";
-        /// Dead letters of a sink that were dropped to make room for others.
+        /// Dead letters of a sink that were dropped for lack of space.
         dead_letters_dropped: Family<SinkLabel, Counter> = "downstream_dead_letters_dropped";
-        /// Sequences that retention trimmed before a sink had them.
+        /// Sequences that retention trimmed before a sink received them.
         lost: Family<SinkLabel, Counter> = "downstream_lost_events";
     }
 }

@@ -49,8 +49,7 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Starts delivery to every sink, after the sink's cursor. Must be called within a Tokio
-    /// runtime.
+    /// Starts delivery to every sink from the sink's cursor. Must be called within a Tokio runtime.
     ///
     /// # Errors
     /// When the cursors cannot be read or stored, or a CA file cannot be used.

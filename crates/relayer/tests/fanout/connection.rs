@@ -222,7 +222,6 @@ impl Opener {
     }
 }
 
-/// A follower with its key and an optional shared secret.
 #[derive(Clone)]
 pub struct Follower {
     pub key: Arc<Signer>,

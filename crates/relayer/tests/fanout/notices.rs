@@ -67,7 +67,7 @@ async fn a_notice_comes_before_the_change_takes_effect() {
     for connection in &mut connections {
         assert_eq!(follower.opener(&gateway).open(&connection.next().await), signal);
     }
-    // After unsubscribing, the notice is the last message about the bot.
+    // The notice that the follow has ended is the last message about the bot.
     api.unsubscribe(bot.key.pubkey(), &follower.key).await;
     bot.publish(&sim);
     api.until_head(3).await;

@@ -76,8 +76,8 @@ async fn a_thousand_missed_signals_come_in_order_and_once() {
     .await;
 }
 
-/// A new name starts at the head of the log at the time when the client connects, not when it
-/// proves its key.
+/// A new consumer starts at the log's head at the time when the client connects, not when the
+/// client proves its key.
 #[tokio::test(flavor = "multi_thread")]
 async fn signals_that_come_while_a_follower_proves_its_key_are_sent() {
     let sim = relays(1).await;
@@ -192,7 +192,7 @@ async fn invariant_4_the_cursor_of_a_follower_is_never_ahead_of_its_acks() {
             bot.publish(&sim);
         }
         api.until_head(100 * (life + 1)).await;
-        // The client receives all but 10 signals, and acknowledges all but 10 of those.
+        // The client receives all but 10 signals, and acknowledges all but 10 of the received ones.
         let last = (100 * (life + 1)) as u64;
         let until = if life == KILLS { last } else { last - 10 };
         let received = receive(&mut connection, &follower, &gateway, until, false).await;

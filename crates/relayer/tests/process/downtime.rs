@@ -35,7 +35,7 @@ fn now() -> u64 {
     moltrade_relayer::clock::unix_secs()
 }
 
-/// Publishes each event at two relays, with dates spread evenly over the span before now.
+/// Publishes each event at two relays. The dates are spread evenly over the last [`SPAN_SECS`].
 async fn publish(sim: &Sim, events: usize) {
     let newest = now();
     let dates: Vec<u64> =

@@ -93,7 +93,7 @@ async fn a_full_pool_is_transient() {
     let (store, _) = crate::stores::counted(&database.dsn, 2);
     store.prepare(OWNER).await.unwrap();
     write(&store, [bot_row(1, "one", 1)]).await;
-    // Of the two connections, one listens and one waits for a lock.
+    // There are two connections: one listens, and one waits for a lock.
     let mut hand = somebody(&database).await;
     sql(&mut hand, "BEGIN; LOCK TABLE bots").await;
     let (mut each, keys) = (|_| {}, [RowKey::Bot(bot(1))]);

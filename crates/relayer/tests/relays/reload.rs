@@ -66,8 +66,8 @@ async fn a_repair_that_is_broken_off_leaves_no_subscription_behind() {
     let (mut broken_off, mut before) = (0, 0);
     for kind in [7, 1].into_iter().cycle().take(40) {
         gateway.until("the past is asked for", |_| past_requests().len() > before).await;
-        // The stall may begin before the relay reads a request, within its answer or, if this task
-        // had to wait for a CPU, after its last answer.
+        // The stall may begin before the relay reads a request, during an answer or, if this task
+        // had to wait for a CPU, after the last answer.
         sim.behave(0, Behaviour::Stalled);
         broken_off += usize::from(gateway.peer(0).repair().is_some());
         let requests = asked(&gateway);

@@ -137,8 +137,8 @@ pub async fn killed_again_and_again(options: &str, ready: impl Fn(Receiver) -> R
     while highest < EVENTS {
         let mut session = receiver.accept(Framing::Length).await;
         lives += 1;
-        // The last receiver stays. Earlier receivers die after some events, of which the last may
-        // be unacknowledged.
+        // The last receiver stays. Earlier receivers die after some events, and may leave the last
+        // of these events unacknowledged.
         let (life, unacked) = if lives > 20 { (u64::MAX, 0) } else { (37 * lives % 113 + 60, lives % 17) };
         let mut previous = None;
         for nth in 0..life {

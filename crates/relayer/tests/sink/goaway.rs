@@ -222,7 +222,7 @@ async fn a_server_that_says_goaway_after_some_requests_does_not_fail() {
             seen.dates.sort_unstable(); // Concurrent requests may arrive in any order.
         }
         assert_eq!(seen.dates, (1..=EVENTS).collect::<Vec<_>>(), "each once, concurrency {concurrency}");
-        // Concurrent requests may each open a connection, of which the client uses one.
+        // Concurrent requests may each open a connection; the client then uses only one.
         assert!(concurrency > 1 || seen.connections as u64 == EVENTS / 5, "{}", seen.connections);
         gateway.stop().await;
     }

@@ -36,7 +36,7 @@ impl From<serde_json::Value> for Json {
     }
 }
 
-/// Choices where JSON leaves freedom: random values, used in turn and then repeated.
+/// Random choices where JSON allows several forms. After the last choice, the first is used again.
 #[derive(Debug, Clone)]
 pub struct Style {
     choices: Vec<u8>,

@@ -14,7 +14,7 @@ use crate::config::value::Raw;
 pub struct Whole<T> {
     range: RangeInclusive<u64>,
     unit: &'static str,
-    /// The value that one unit has in `T`; a duration counts milliseconds.
+    /// The value of one unit in `T`'s own unit, which is a millisecond for durations.
     factor: u64,
     stored_as: PhantomData<fn() -> T>,
 }

@@ -123,7 +123,7 @@ impl<O: SinkTable> Rule for Sinks<O> {
         let (names, addresses) = (sink_name().allowed(), O::address().allowed());
         let mut text = format!(
             "[[output.{key}]]\n\
-             # The name in the log, the metrics and the API. The cursor is stored under it.\n\
+             # The name in the log, the metrics and the API. The cursor is stored under this name.\n\
              # Allowed: {names}.\nname = \"indexer\"\n# {what}\n# Allowed: {addresses}.\naddress = \"{address}\"\n"
         );
         text.extend(O::OPTIONS.iter().map(Key::explain));

@@ -39,8 +39,8 @@ pub enum BadProof {
         "it is dated ahead: created_at must be within {0} seconds of the gateway's clock; set your clock"
     )]
     Future(u64),
-    /// The event may have been used before: it is older than this process, or the clock has shown
-    /// the time of its date twice.
+    /// The event may have been used before: it is older than this process, or the clock has passed
+    /// its `created_at` twice.
     #[error("it was signed before the gateway started, or before its clock was set; sign a new one")]
     BeforeStart,
     #[error("it was signed for another URL than this request's: its `{tag}` tag must be {expected}")]

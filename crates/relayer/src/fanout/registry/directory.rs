@@ -35,7 +35,7 @@ pub struct Bot {
 #[derive(Debug)]
 struct BotInner {
     row: BotRow,
-    /// Whether the bot has published a signal since the start, or shortly before the start.
+    /// Whether the bot published a signal after, or shortly before, the gateway's start.
     has_published: bool,
     followers: BTreeSet<ByKey>,
 }
@@ -358,7 +358,7 @@ impl Bot {
         self.inner.read().row.is_approved
     }
 
-    /// Whether the bot has published a signal since the start, or shortly before the start.
+    /// Whether the bot published a signal after, or shortly before, the gateway's start.
     pub(crate) fn has_published(&self) -> bool {
         self.inner.read().has_published
     }

@@ -278,7 +278,7 @@ impl Registry {
     }
 
     /// Takes the write lock. Fails at once while the database is known to accept no writes;
-    /// [`keep_in_sync`](Self::keep_in_sync) notices when it accepts writes again.
+    /// [`keep_in_sync`](Self::keep_in_sync) notices when the database accepts writes again.
     async fn lock_for_write(&self, until: Instant) -> Result<WriteGuard<'_>, RegistryError> {
         match self.health() {
             Health::Up => {}

@@ -212,7 +212,7 @@ impl<'a> Backfill<'a> {
         failures.refusals += 1;
         Ok(match self.exchange.after_refusal(&refusal).await? {
             AfterRefusal::Retry => Outcome::Retry,
-            // The first refusal may be temporary. After the second, the window may be too large.
+            // The first refusal may be temporary. The second may mean that the window is too large.
             AfterRefusal::RetryFew if failures.tries < 2 => Outcome::Retry,
             AfterRefusal::Simplify if self.exchange.simplify(Capabilities::simplify_window) => Outcome::Retry,
             AfterRefusal::RetryFew | AfterRefusal::Simplify if failures.refusals < REFUSALS_MAX => {

@@ -89,7 +89,7 @@ impl LiveForm {
 /// The form in which a relay accepts requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Form {
-    /// Into how many filters a long list of kinds may be split.
+    /// The maximum number of filters that a long list of kinds may be split into.
     pub(crate) filters_max: usize,
     /// Whether the request names kinds. Otherwise, the relay sends all kinds, and admission selects
     /// among them.

@@ -34,7 +34,7 @@ pub struct Peer {
     coverage: Mutex<CoverageCommits>,
     capabilities: Mutex<Capabilities>,
     repair: Mutex<Option<RepairProgress>>,
-    /// Whether the relay is connected but sends nothing while several other relays do.
+    /// Whether the relay is connected but sends no events while several other relays do.
     is_silent: AtomicBool,
     /// The round trip of the last ping in microseconds, plus one; 0 for none.
     rtt_us: AtomicU64,
@@ -161,7 +161,7 @@ impl Peer {
         self.offences.note(reason, self.stats.events.get(), Instant::now());
     }
 
-    /// Whether the relay is connected but sends nothing while several other relays do.
+    /// Whether the relay is connected but sends no events while several other relays do.
     pub fn is_silent(&self) -> bool {
         self.is_silent.load(Ordering::Relaxed)
     }

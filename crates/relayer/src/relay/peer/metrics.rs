@@ -35,9 +35,9 @@ pub enum DialFailure {
 metrics! {
     /// The counters and gauges of relays.
     pub struct Metrics {
-        /// WebSocket messages that relays sent.
+        /// WebSocket messages that were received from relays.
         frames_received: Counter = "frames_received";
-        /// Bytes of their payloads.
+        /// Bytes of the payloads of these messages.
         frame_bytes_received: Counter = "frame_bytes_received";
         /// WebSocket frames of relays that were handled: messages, their fragments, pings and pongs.
         relay_frames_handled: Counter = "relay_frames_handled";
@@ -45,27 +45,27 @@ metrics! {
         active_connections: Gauge = "active_connections";
         /// Relays by the state of their connection.
         relays: PerLabel<StateName, Gauge> = "relays", PerLabel::new("state");
-        /// Connections to relays that were opened.
+        /// Connections that were opened to relays.
         relay_connections: Counter = "relay_connections";
         /// Failed dials of relays, by what failed.
         relay_dial_failures: PerLabel<DialFailure, Counter> = "relay_dial_failures", PerLabel::new("reason");
         /// Requests that were sent to relays.
         relay_requests: Counter = "relay_requests";
-        /// How often a relay said that it is asked too much.
+        /// How often a relay said that we send too many requests.
         rate_limited: Counter = "rate_limited";
-        /// Quarantines that relays were put into.
+        /// Quarantines of relays.
         quarantines: Counter = "quarantines";
-        /// Spans of relays' past that are not proven complete.
+        /// Gaps: time spans in which a relay's events are not proven complete, over all relays.
         relay_gaps: Gauge = "relay_gaps";
-        /// Relays with such a span.
+        /// Relays with at least one gap.
         relays_with_gaps: Gauge = "relays_with_gaps";
-        /// Relays of which all is proven that they were asked for.
+        /// Relays without gaps: everything requested from them is proven complete.
         relays_proven: Gauge = "relays_proven";
-        /// Relays that are connected and send nothing that others deliver.
+        /// Connected relays that send no events while other relays deliver events.
         relays_silent: Gauge = "relays_silent";
-        /// Relays that are being asked for their past.
+        /// Relays from which past events are being requested.
         repairs: Gauge = "repairs";
-        /// Seconds from the earliest watermark of a connected relay until now.
+        /// Seconds since the earliest watermark of a connected relay.
         relays_lag: Gauge = "relays_lag_seconds";
     }
 }

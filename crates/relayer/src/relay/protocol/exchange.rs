@@ -1,4 +1,4 @@
-//! Sends requests to a relay one after the other, at its pace, and waits for each answer.
+//! Sends requests to a relay one after the other, at the relay's pace, and waits for each answer.
 
 use std::pin::pin;
 use std::sync::Arc;

@@ -122,7 +122,7 @@ impl State {
     }
 }
 
-/// Whether the id belongs to a backfill request, possibly a closed one: relays send for a moment
+/// Whether the id belongs to a backfill request, possibly a closed one: some messages still arrive
 /// after CLOSE.
 pub(crate) fn is_backfill(subscription: &[u8]) -> bool {
     matches!(subscription, [b'p', number @ ..] if is_number(number))

@@ -16,8 +16,8 @@ const FOLLOW: u8 = b'f';
 
 const VERSION: u8 = 1;
 
-/// The version of a bot that waits for approval. An older gateway, which does not know approval,
-/// then refuses the bot instead of reading it as approved.
+/// The row version for a bot that waits for approval. An older gateway, which does not know
+/// approval, refuses such a row instead of reading the bot as approved.
 const VERSION_PENDING: u8 = 2;
 
 pub fn key(key: &RowKey) -> Vec<u8> {

@@ -157,7 +157,7 @@ impl World {
 /// The bounds of a run.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
-    /// How many times a run publishes an event, ends the second and sends a ping.
+    /// How many times a run publishes an event, waits 2 seconds and sends a ping.
     ticks: usize,
     /// How often the relay deviates from a request.
     deviations: usize,
@@ -281,7 +281,7 @@ impl Run<'_, '_> {
         self.relay.now = self.world.shared.log.clock().unix_secs();
     }
 
-    /// Publishes an event, ends its second, and sends a ping.
+    /// Publishes an event, waits until its second is over, and sends a ping.
     async fn tick(&mut self) {
         self.ticks -= 1;
         // The clock also advances by itself.

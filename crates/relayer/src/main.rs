@@ -9,11 +9,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use moltrade_relayer::cli::{Cli, Command, EXIT_CONFIG};
-use moltrade_relayer::config::{self, Config, ConfigErrors, Loaded, LogFormat};
+use moltrade_relayer::config::{self, Config, ConfigErrors, Loaded, LogFormat, Problem};
 use moltrade_relayer::limits::{BLOCKING_THREADS_MAX, SHUTDOWN_MAX};
 use moltrade_relayer::telemetry::log_buffer;
 use moltrade_relayer::telemetry::record::{self, Record};
-use moltrade_relayer::{app, backup, offline, telemetry, watchdog};
+use moltrade_relayer::{app, backup, health_check, offline, telemetry, watchdog};
 use tracing::Level;
 
 fn main() -> ExitCode {
@@ -34,6 +34,7 @@ fn main() -> ExitCode {
             loaded.warnings.iter().for_each(|warning| report(format_args!("warning: {warning}")));
             print(&loaded.to_toml())
         }
+        Command::Health => conclude(health_check::check(&loaded.config)),
         Command::Backup { folder } => {
             run_command(&loaded, async |config| Ok(backup::backup(config, &folder).await?))
         }
@@ -83,13 +84,19 @@ fn report_problems(errors: &ConfigErrors) {
         return report(errors);
     }
     for problem in errors.problems() {
-        let (level, target) = (Level::ERROR, "moltrade_relayer::config");
-        let key = problem.key.as_deref().unwrap_or_default();
-        let fields: [(_, &dyn Display); 2] = [("place", &problem.place), ("key", &key)];
-        let message = format_args!("{problem}");
-        let line = Record { level, target, event: "config_invalid", message, fields: &fields }.to_string();
-        report(line.trim_end());
+        let place: (_, &dyn Display) = ("place", &problem.place);
+        match &problem.key {
+            Some(key) => report_problem(problem, &[place, ("key", key)]),
+            None => report_problem(problem, &[place]),
+        }
     }
+}
+
+fn report_problem(problem: &Problem, fields: &[(&'static str, &dyn Display)]) {
+    let (level, target) = (Level::ERROR, "moltrade_relayer::config");
+    let message = format_args!("{problem}");
+    let line = Record { level, target, event: "config_invalid", message, fields }.to_string();
+    report(line.trim_end());
 }
 
 /// Writes to standard output.
@@ -119,7 +126,10 @@ fn run_command(
 ) -> ExitCode {
     loaded.warnings.iter().for_each(|warning| report(format_args!("warning: {warning}")));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let done = runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(command(&loaded.config)));
+    conclude(runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(command(&loaded.config))))
+}
+
+fn conclude(done: Result<String, impl Display>) -> ExitCode {
     match done {
         Ok(done) => {
             report(done);

@@ -96,7 +96,7 @@ impl Setup {
         }
         gateway.start_fanout(config, address.port()).await?;
         let (pool, admission) = (Arc::clone(&gateway.pool), Arc::clone(&gateway.admission));
-        let control = Arc::new(Control::new(&self.loaded, pool, admission));
+        let control = Arc::new(Control::new(&self.loaded, pool, admission, Arc::default()));
         let context = Context::new(&gateway, metrics, config, control);
         let limits = ClientLimits { in_all: NonZeroUsize::MAX, from_address: None };
         let connections = || Connections::new(limits, context.connection_metrics());

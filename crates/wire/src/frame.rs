@@ -186,8 +186,7 @@ impl<'a> Walk<'a> {
         loop {
             let byte = self.peek()?;
             match byte {
-                // A scalar ends before the object's next member or the end of the surrounding
-                // object.
+                // A scalar ends before the next member or the end of the surrounding object.
                 b',' | b'}' | b']' if depth == 0 => return Some(()),
                 b'"' => {
                     self.at += 1;

@@ -37,7 +37,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 pub struct Sim {
     world: Arc<World>,
     address: SocketAddr,
-    /// The addresses of the separate ports that rules give to some relays.
+    /// The address of each port. Relays with the same door share a port.
     doors: Vec<(Door, SocketAddr)>,
     ca_pem: Option<String>,
     servers: Vec<JoinHandle<()>>,

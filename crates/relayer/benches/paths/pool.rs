@@ -54,7 +54,7 @@ pub fn run_tls() -> Outcome {
     Ok(figures)
 }
 
-/// The costs for a number of relays.
+/// The costs at one size of pool.
 struct Size {
     name: String,
     connected: Duration,

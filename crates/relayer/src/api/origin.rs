@@ -13,8 +13,8 @@ pub(crate) struct WebSocketOptions {
     pub(crate) is_enabled: bool,
     /// When a slow or silent client is disconnected.
     pub patience: Patience,
-    /// The origins whose pages may connect. If the list is empty, any page may read, and no page
-    /// may change the cursor of a consumer.
+    /// The origins whose pages may connect. Empty: any page may read, and only our own pages may
+    /// change a consumer's cursor.
     pub allowed_origins: Vec<WebOrigin>,
 }
 

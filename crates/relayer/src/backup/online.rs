@@ -2,7 +2,7 @@
 //! inside the data folder, and this process copies the files to the backup folder with the rights
 //! of its user. The API never writes to a path from a request.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use axum::http::header::CONTENT_TYPE;
@@ -30,7 +30,7 @@ pub(super) async fn checkpoint(
     config: &Config,
     path: PathBuf,
 ) -> Result<(PathBuf, Description), CommandError> {
-    let Some(address) = address(config) else { return Err(CommandError::PortUnknown(path)) };
+    let Some(address) = config.local_api_address() else { return Err(CommandError::PortUnknown(path)) };
     let made = match ask(config, address).await {
         Ok(made) => made,
         Err(why) => return Err(CommandError::Refused { path, address, why }),
@@ -55,17 +55,6 @@ pub(super) async fn checkpoint(
 fn is_same(one: &Path, other: &Path) -> bool {
     let canonical = |path: &Path| path.canonicalize().ok();
     canonical(one).is_some_and(|one| canonical(other) == Some(one))
-}
-
-/// Returns the address of the gateway; `None` if its port is not configured.
-fn address(config: &Config) -> Option<SocketAddr> {
-    let ip = match config.output.bind_address {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    let port = config.output.websocket_port;
-    (port != 0).then(|| SocketAddr::new(ip, port))
 }
 
 async fn ask(config: &Config, address: SocketAddr) -> Result<CheckpointResponse, String> {

@@ -1,5 +1,5 @@
-//! Transfers the files of a backup from one folder to another. Sorted files (SST) never change and
-//! are hard-linked where possible; all other files are copied.
+//! Transfers the files of a backup from one folder to another. SST files never change and are
+//! hard-linked where possible; all other files are copied.
 
 use std::fmt;
 use std::fs::{self, File};

@@ -291,7 +291,7 @@ impl Clock {
         self.0.state.lock().votes.verdict(since_boot).majority()
     }
 
-    /// Whether data may be deleted by age.
+    /// False while the clock is in doubt.
     pub fn deletes_by_age(&self) -> bool {
         let since_boot = (self.0.read)().since_boot;
         let several = self.0.relays_wanted.load(Ordering::Relaxed).clamp(1, 2);

@@ -5,7 +5,7 @@
 //! of its key, but without the unit if the type has it (`max_latency_ms` is a `Duration`).
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::{NonZeroU16, NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -210,8 +210,8 @@ settings! {
         /// of /ws and /fanout. Behind a proxy, all clients have the proxy's address. 0: no limit.
         max_clients_per_address: Option<NonZeroUsize> = NonZeroUsize::new(1_000), rules::whole(1..=1_000_000);
         /// The origins whose web pages may open /ws and /fanout. Empty: all pages may open them,
-        /// but no page may use `consumer` on /ws, because doing so moves a cursor. Programs that
-        /// send no Origin header are always allowed.
+        /// but only the gateway's own may use `consumer` on /ws, because that moves a cursor.
+        /// Programs that send no Origin header are always allowed.
         allowed_origins: Vec<WebOrigin> = Vec::new(), rules::list(rules::web_origin(), 1000);
         /// TCP sinks with options. Each sink has a stored cursor: after an outage of the sink or of
         /// the gateway, the sink gets the events that it missed.
@@ -340,6 +340,18 @@ impl Config {
     /// The limit of connections from one address, apart from clients of `/ws` and `/fanout`.
     pub(crate) fn connections_per_address(&self) -> Option<NonZeroUsize> {
         self.output.max_clients_per_address.and(self.api.max_connections_per_address)
+    }
+
+    /// The address at which other programs of this machine reach the API; `None` if the port is not
+    /// configured.
+    pub(crate) fn local_api_address(&self) -> Option<SocketAddr> {
+        let ip = match self.output.bind_address {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        let port = self.output.websocket_port;
+        (port != 0).then(|| SocketAddr::new(ip, port))
     }
 }
 

@@ -174,7 +174,7 @@ pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
 
 impl EventLog {
     /// Makes a backup in the [`STAGING`] folder of the data folder, and returns the backup's
-    /// folder. Deletes the previous backup there. Sorted files are hard links, so a backup takes
+    /// folder. Deletes the previous backup there. SST files are hard-linked, so a backup takes
     /// little time and space. Waits for the disk.
     ///
     /// # Errors

@@ -56,7 +56,7 @@ impl EventLog {
         rows: &[RegistryChange],
         owner: Option<PublicKey>,
     ) -> Result<(), StorageError> {
-        // The owner alone needs no room: it is written once, and no start with a fan-out succeeds
+        // Room is not checked for the owner alone: it is written once, and a fan-out cannot start
         // without it.
         let mut changes = if rows.is_empty() { self.store.batch_with_room() } else { self.store.batch() };
         let written = (|| {

@@ -25,6 +25,7 @@ use super::record::{IdRow, Record};
 use super::{EventLog, StorageError};
 use crate::crash_point;
 use crate::limits::{DISK_RETRY, MARKS_GATHER};
+use crate::pulse::Pulse;
 
 /// Without fsync, sequences are reserved on the disk in steps of this size, so that no sequence is
 /// assigned twice after a power loss. An unclean stop skips at most this many sequences.
@@ -68,6 +69,7 @@ pub struct Sequencer {
     reserved: Cursor,
     bytes_written: u64,
     record: Vec<u8>,
+    pulse: Arc<Pulse>,
 }
 
 impl Sequencer {
@@ -82,7 +84,12 @@ impl Sequencer {
     ) -> Result<Self, StorageError> {
         let last = log.head();
         let bytes_written = log.store.bytes_written()?;
-        Ok(Self { log, options, disk_full, last, reserved: last, bytes_written, record: Vec::new() })
+        let (record, pulse) = (Vec::new(), Arc::default());
+        Ok(Self { log, options, disk_full, last, reserved: last, bytes_written, record, pulse })
+    }
+
+    pub(crate) fn with_pulse(self, pulse: Arc<Pulse>) -> Self {
+        Self { pulse, ..self }
     }
 
     /// Writes the events of the inbox until all senders are dropped or, on a full disk, until
@@ -104,11 +111,14 @@ impl Sequencer {
         loop {
             if waiting.is_empty() {
                 match next_burst(inbox, marks_due) {
+                    // An empty burst is a probe.
+                    Ok(burst) if burst.is_empty() => crash_point::reached("sequencer_probe"),
                     Ok(burst) => waiting.extend(burst),
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => break,
                 }
             }
+            self.pulse.beat();
             while waiting.len() < self.options.batch_size
                 && let Ok(burst) = inbox.try_recv()
             {
@@ -230,7 +240,7 @@ impl Sequencer {
                     "disk full: ingest is paused until there is room ([storage] min_free_bytes)"
                 );
             }
-            std::thread::sleep(DISK_RETRY);
+            self.pulse.while_waiting(|| std::thread::sleep(DISK_RETRY));
         }
         if waited {
             self.disk_full.paused.store(false, Ordering::Relaxed);

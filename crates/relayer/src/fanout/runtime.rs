@@ -34,6 +34,10 @@ impl FanoutRuntime {
         Ok(Self { handle: runtime.handle().clone(), runtime: Mutex::new(Some(runtime)) })
     }
 
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
     pub fn spawn<T: Send + 'static>(
         &self,
         task: impl Future<Output = T> + Send + 'static,

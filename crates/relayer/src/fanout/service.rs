@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use wire::Signer;
 
@@ -150,6 +151,11 @@ impl Fanout {
             + self.keys.len() * CONVERSATION_KEY_BYTES
             + self.proofs.used_tokens() * USED_TOKEN_BYTES
             + callers * CALLER_BYTES
+    }
+
+    /// The runtime that serves followers.
+    pub(crate) fn runtime(&self) -> Handle {
+        self.runtime.handle()
     }
 
     /// Waits until a task that should run forever has ended.

@@ -8,10 +8,13 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::Receiver;
 use tokio::sync::{Semaphore, watch};
 use wire::Signer;
 
 use super::Gateway;
+use super::liveness::Liveness;
 use super::metrics::Metrics;
 use super::parts::Parts;
 use crate::clock::Clock;
@@ -23,7 +26,7 @@ use crate::event_log::{Cursors, EventLog, OpenError, StorageError, Submission};
 use crate::ingest::admission::Admission;
 use crate::ingest::dedupe::{Dedupe, DedupeSizes};
 use crate::ingest::shard::{BurstLimits, Shard};
-use crate::ingest::{self, Inboxes, committed};
+use crate::ingest::{self, Inbound, Inboxes, committed};
 use crate::limits::{REPAIRS_AT_ONCE_MAX, SCANS_AT_ONCE_MAX, SEQUENCER_BURSTS_MAX, frame_bytes_max};
 use crate::net::resolver::Resolver;
 use crate::relay::{DialOptions, DialSetupError, Dialer, InstanceId, Pool, Shared};
@@ -110,9 +113,10 @@ impl Gateway {
         // The dialer is built first, because its file of certificate authorities may be unusable.
         let dialer = Arc::new(dialer(config, instance, resolver.clone())?);
         let admission = Admission::shared(&config.filters);
-        let sequencer = sequencer(config, &log, &disk_full)?;
-        let (inboxes, submissions) =
-            start_ingest(config, &mut stages, sequencer, &dedupe, &admission, &metrics.ingest)?;
+        let liveness = Liveness::default();
+        let (inboxes, shards) = shards(config, &dedupe, &admission, &liveness);
+        let sequencer = sequencer(config, &log, &disk_full)?.with_pulse(liveness.watch("sequencer"));
+        let submissions = start_ingest(config, &mut stages, shards, sequencer, &dedupe, &metrics.ingest)?;
         if let Some(tap) = environment.submissions {
             // Sending fails only if the test has ended.
             let _ = tap.send(submissions);
@@ -142,6 +146,8 @@ impl Gateway {
             events_per_second_max: config.relay.max_events_per_second.map(Into::into),
         });
         let (pool, supervisor) = Pool::new(config, shared)?;
+        let supervisor = supervisor.with_pulse(liveness.watch("relay-pool"));
+        liveness.watch_runtime("api-runtime", Handle::current());
         let stop = watch::Sender::new(false);
         let mut stopped = stop.subscribe();
         let supervisor = if environment.dials {
@@ -168,6 +174,7 @@ impl Gateway {
             identity,
             instance,
             fanout: OnceLock::new(),
+            liveness,
         });
         Ok(Self { parts, workers, stages, supervisor, clock, stop, stopping })
     }
@@ -193,29 +200,43 @@ fn sequencer(
     Sequencer::new(Arc::clone(log), options, Arc::clone(disk_full))
 }
 
+/// A shard for each core, with its name and its inbox.
+fn shards(
+    config: &Config,
+    dedupe: &Arc<Dedupe>,
+    admission: &Arc<ArcSwap<Admission>>,
+    liveness: &Liveness,
+) -> (Inboxes, Vec<(String, Shard, Receiver<Inbound>)>) {
+    let shards = std::thread::available_parallelism().map_or(2, usize::from);
+    let (inboxes, receivers) = Inboxes::new(shards, frame_bytes_max(config.filters.max_event_bytes));
+    let shard = |(index, inbox)| {
+        let name = format!("shard-{index}");
+        let shard = Shard::new(Arc::clone(dedupe), Arc::clone(admission)).with_pulse(liveness.watch(&*name));
+        (name, shard, inbox)
+    };
+    (inboxes, receivers.into_iter().enumerate().map(shard).collect())
+}
+
 /// Starts the shards and the sequencer.
 fn start_ingest(
     config: &Config,
     stages: &mut Stages,
+    shards: Vec<(String, Shard, Receiver<Inbound>)>,
     sequencer: Sequencer,
     dedupe: &Arc<Dedupe>,
-    admission: &Arc<ArcSwap<Admission>>,
     metrics: &Arc<ingest::Metrics>,
-) -> io::Result<(Inboxes, SyncSender<Vec<Submission>>)> {
-    let shards = std::thread::available_parallelism().map_or(2, usize::from);
-    let (inboxes, receivers) = Inboxes::new(shards, frame_bytes_max(config.filters.max_event_bytes));
+) -> io::Result<SyncSender<Vec<Submission>>> {
     let (to_sequencer, bursts) = sync_channel(SEQUENCER_BURSTS_MAX);
     let limits = BurstLimits { candidates: config.output.batch_size.get(), time: config.output.max_latency };
-    for (index, inbox) in receivers.into_iter().enumerate() {
-        let shard = Shard::new(Arc::clone(dedupe), Arc::clone(admission));
+    for (name, shard, inbox) in shards {
         let (to_sequencer, metrics) = (to_sequencer.clone(), Arc::clone(metrics));
-        stages.spawn(format!("shard-{index}"), move || shard.run(inbox, &to_sequencer, limits, &metrics))?;
+        stages.spawn(name, move || shard.run(inbox, &to_sequencer, limits, &metrics))?;
     }
     let (dedupe, metrics) = (Arc::clone(dedupe), Arc::clone(metrics));
     stages.spawn("sequencer", move || {
         sequencer.run(&bursts, |entries| committed(&dedupe, &metrics, entries))
     })?;
-    Ok((inboxes, to_sequencer))
+    Ok(to_sequencer)
 }
 
 fn start_bloom_rebuild(

@@ -2,6 +2,7 @@
 //! the gateway, this file runs and drains it, and [`parts`] holds what its servers share.
 
 mod build;
+mod liveness;
 mod memory;
 mod metrics;
 mod parts;
@@ -81,6 +82,7 @@ impl Gateway {
             npub = npub(self.identity.pubkey()),
             "signals are fanned out to followers on /fanout"
         );
+        self.parts.liveness.watch_runtime("fanout-runtime", fanout.runtime());
         // The fan-out is set only once, so setting cannot fail.
         let _ = self.parts.fanout.set(fanout);
         Ok(())

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use wire::Signer;
 
+use super::liveness::Liveness;
 use super::metrics::Metrics;
 use crate::event_log::EventLog;
 use crate::event_log::free_space::Reserve;
@@ -39,6 +40,7 @@ pub struct Parts {
     /// Identifies this process, so that the gateway notices a connection to itself.
     pub instance: InstanceId,
     pub(super) fanout: OnceLock<Arc<Fanout>>,
+    pub(crate) liveness: Liveness,
 }
 
 impl Parts {
@@ -49,6 +51,13 @@ impl Parts {
         self.metrics.log.refresh(&self.log, &self.disk_full, &self.reserve);
         self.metrics.sinks.refresh(&self.sinks, &self.log);
         self.metrics.process.refresh(&self.memory());
+    }
+
+    /// Gives each stage a step to make, without waiting.
+    pub(crate) fn probe_stages(&self) {
+        self.inboxes.probe();
+        self.pool.probe();
+        self.liveness.probe_runtimes();
     }
 
     /// The fan-out, if it is enabled and has started.

@@ -76,6 +76,8 @@ pub enum Inbound {
     /// A mark. The shard passes it on to the sequencer, after everything that was sent before the
     /// mark.
     Checkpoint(Arc<Checkpoint>),
+    /// Wakes the shard and the sequencer, so that they show that they make progress.
+    Probe,
 }
 
 /// The author that an event's text claims. Parses the text only if a scan cannot tell.
@@ -144,7 +146,7 @@ impl Inboxes {
         };
         match refused {
             Inbound::Candidate(candidate) => Err(candidate),
-            Inbound::Checkpoint(_) => Ok(()), // Unreachable: a candidate was sent.
+            Inbound::Checkpoint(_) | Inbound::Probe => Ok(()), // Unreachable: a candidate was sent.
         }
     }
 
@@ -203,7 +205,7 @@ impl Inboxes {
     }
 }
 
-/// Reads how full the inboxes are.
+/// Reads how full the inboxes are, and probes their shards.
 #[derive(Debug, Clone)]
 pub struct InboxGauge {
     senders: Arc<[mpsc::WeakSender<Inbound>]>,
@@ -217,5 +219,12 @@ impl InboxGauge {
         let open = self.senders.iter().filter_map(mpsc::WeakSender::upgrade);
         let candidates = open.map(|shard| shard.max_capacity() - shard.capacity()).sum();
         (candidates, self.budget_bytes - self.budget.available_permits())
+    }
+
+    /// Wakes idle shards. A full inbox needs no probe.
+    pub(crate) fn probe(&self) {
+        for shard in self.senders.iter().filter_map(mpsc::WeakSender::upgrade) {
+            let _ = shard.try_send(Inbound::Probe);
+        }
     }
 }

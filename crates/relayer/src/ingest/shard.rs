@@ -18,7 +18,9 @@ use super::candidate::{Candidate, Inbound, last_byte};
 use super::dedupe::{Dedupe, Layer};
 use super::drop_reason::DropReason;
 use super::metrics::Metrics;
+use crate::crash_point;
 use crate::event_log::{StorageError, Submission, Verified};
+use crate::pulse::Pulse;
 
 /// The result of judging a candidate.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,6 +36,7 @@ pub struct Shard {
     dedupe: Arc<Dedupe>,
     admission: Arc<ArcSwap<Admission>>,
     verifier: Verifier,
+    pulse: Arc<Pulse>,
 }
 
 /// How many candidates a shard judges, and for how long, before it sends the verified events to the
@@ -45,9 +48,13 @@ pub struct BurstLimits {
 }
 
 impl Shard {
-    /// The policy may be replaced while the shard runs.
+    /// `admission` may be replaced while a shard runs.
     pub fn new(dedupe: Arc<Dedupe>, admission: Arc<ArcSwap<Admission>>) -> Self {
-        Self { dedupe, admission, verifier: Verifier::new() }
+        Self { dedupe, admission, verifier: Verifier::new(), pulse: Arc::default() }
+    }
+
+    pub(crate) fn with_pulse(self, pulse: Arc<Pulse>) -> Self {
+        Self { pulse, ..self }
     }
 
     /// Judges one candidate. On [`Verdict::New`], the event's id is claimed until the event is
@@ -94,21 +101,30 @@ impl Shard {
     ) -> Result<(), StorageError> {
         let mut inbound = Vec::with_capacity(limits.candidates);
         while inbox.blocking_recv_many(&mut inbound, limits.candidates) > 0 {
+            self.pulse.beat();
+            let mut is_probed = false;
             let mut deadline = Instant::now() + limits.time;
             let mut burst = Vec::new();
             for inbound in inbound.drain(..) {
                 match inbound {
                     Inbound::Candidate(candidate) => self.handle(candidate, &mut burst, metrics)?,
                     Inbound::Checkpoint(checkpoint) => burst.push(Submission::Checkpoint(checkpoint)),
+                    Inbound::Probe => {
+                        crash_point::reached("shard_probe");
+                        is_probed = true;
+                    }
                 }
                 if Instant::now() >= deadline && !burst.is_empty() {
-                    if sequencer.send(std::mem::take(&mut burst)).is_err() {
+                    let burst = std::mem::take(&mut burst);
+                    if self.pulse.while_waiting(|| sequencer.send(burst)).is_err() {
                         return Ok(()); // The sequencer has failed and reports its own error.
                     }
                     deadline = Instant::now() + limits.time;
                 }
             }
-            if !burst.is_empty() && sequencer.send(burst).is_err() {
+            // An empty burst is the sequencer's probe.
+            if (is_probed || !burst.is_empty()) && self.pulse.while_waiting(|| sequencer.send(burst)).is_err()
+            {
                 return Ok(());
             }
         }

@@ -18,8 +18,10 @@ use tokio::time::{Instant, MissedTickBehavior};
 use self::wanted::{ADDED, REMOVED, WantedRelays};
 use crate::clock::Now;
 use crate::config::{Config, RelayUrl};
+use crate::crash_point;
 use crate::event_log::{EventLog, RelayTable, StorageError};
 use crate::limits::COMMANDS_WAITING_MAX;
+use crate::pulse::Pulse;
 use crate::relay::link::{self, DesiredState};
 use crate::relay::peer::{Coverage, Peer, Stated};
 use crate::relay::protocol::Subscription;
@@ -97,6 +99,8 @@ enum Command {
     Add(RelayUrl, oneshot::Sender<Result<Added, PoolError>>),
     Remove(RelayUrl, oneshot::Sender<Result<Removed, PoolError>>),
     Reload(Vec<RelayUrl>, BTreeSet<u16>, oneshot::Sender<Result<Changes, PoolError>>),
+    /// Wakes the supervisor, so that it shows that it makes progress.
+    Probe,
 }
 
 impl Pool {
@@ -121,6 +125,7 @@ impl Pool {
             offences_an_hour_max: config.relay.max_offences_per_hour.map(Into::into),
             trusts_all: config.relay.allow_private_addresses,
             shared: Arc::clone(&shared),
+            pulse: Arc::default(),
         };
         supervisor.start_and_stop()?;
         let is_public_only = !config.relay.allow_private_addresses;
@@ -172,6 +177,12 @@ impl Pool {
         self.send(|reply| Command::Reload(relays, kinds, reply)).await?
     }
 
+    /// Wakes the supervisor, which then beats its [pulse](Supervisor::with_pulse).
+    pub(crate) fn probe(&self) {
+        // If commands are waiting, the supervisor is awake.
+        let _ = self.commands.try_send(Command::Probe);
+    }
+
     async fn send<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, PoolError> {
         let (reply, replied) = oneshot::channel();
         self.commands.send(command(reply)).await.map_err(|_| PoolError::Stopping)?;
@@ -218,9 +229,14 @@ pub struct Supervisor {
     trusts_all: bool,
     silence: Silence,
     shared: Arc<Shared>,
+    pulse: Arc<Pulse>,
 }
 
 impl Supervisor {
+    pub(crate) fn with_pulse(self, pulse: Arc<Pulse>) -> Self {
+        Self { pulse, ..self }
+    }
+
     /// Runs until told to stop, and then until all connections have ended.
     ///
     /// # Errors
@@ -230,6 +246,7 @@ impl Supervisor {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut steps = self.shared.log.clock().steps();
         loop {
+            self.pulse.beat();
             for (peer, desired) in self.waiting.drain(..) {
                 self.connections.spawn(link::run(peer, Arc::clone(&self.shared), desired));
             }
@@ -274,6 +291,7 @@ impl Supervisor {
                 }
                 let _ = reply.send(self.start_and_stop().map_err(PoolError::from));
             }
+            Command::Probe => crash_point::reached("pool_probe"),
         }
     }
 

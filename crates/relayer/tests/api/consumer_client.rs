@@ -132,7 +132,7 @@ pub fn in_a_process<T>(folder: &Path, body: impl AsyncFnOnce(Gateway) -> T) -> T
     result
 }
 
-/// Writes cursor rows to a log while it is not open.
+/// Writes cursor rows before the gateway starts.
 pub fn prepare(folder: &Path, rows: &[(&str, CursorRow)]) {
     let log =
         EventLog::open(folder, StoreOptions { fsync: false, ..StoreOptions::default() }, 1 << 20).unwrap();

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod any_input;
+mod deploy;
 mod environment;
 mod printed;
 mod refused;

@@ -40,7 +40,7 @@ async fn silence_ends_every_step() {
     for information in [head, body, trickled] {
         assert_eq!(information, "NIP-11: no document within 10 s");
     }
-    // Both time-outs have the same length, so either may end first.
+    // TLS and NIP-11 have equal time-outs, so either may end first.
     assert!(before_http.ends_with(" within 10 s"), "{before_http}");
 }
 

@@ -7,14 +7,14 @@ use wire::ClaimedId;
 
 use crate::bench::{Running, events};
 
-/// A log of 500 events whose sorted files have damaged data blocks.
+/// A log of 500 events whose SST files have damaged data blocks.
 fn damaged(folder: &TempDir) -> (Running, Vec<ClaimedId>) {
     let log = Running::open(folder.path());
     let written = events(1..=500);
     let ids = written.iter().map(|verified| verified.event.id().into()).collect();
     log.append(written);
     log.stop();
-    // Reopening the log flushes the write-ahead log into sorted files.
+    // Reopening the log flushes the write-ahead log into SST files.
     Running::open(folder.path()).stop();
     for file in std::fs::read_dir(folder.path()).expect("readable") {
         let path = file.expect("readable").path();

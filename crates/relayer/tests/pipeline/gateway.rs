@@ -81,7 +81,7 @@ impl Gateway {
         config.relay.backfill = Some(Duration::from_secs(1_000_000 * 3600));
         config.deduplication.rocksdb_path = folder.path().join("log");
         config.storage.fsync = false;
-        // Most tests may cause any number of refused events.
+        // In most tests, offences must not cause quarantine.
         config.relay.max_offences_per_hour = None;
         config
     }

@@ -256,7 +256,7 @@ async fn a_server_that_processes_nothing_fails() {
         let reason = gateway.until_away(0).await;
         assert!(reason.starts_with("the request failed: "), "{reason}");
         until("a retry", || gateway.sink(0).retries.get() >= 2).await;
-        // Eight unprocessed requests are repeated at once, and the ninth causes a back-off. After
+        // Eight unprocessed requests are repeated immediately; the ninth causes a back-off. After
         // each back-off, at most nine more follow.
         let unprocessed = server.seen.lock().unwrap().unprocessed;
         let requests = gateway.sink(0).retries.get() as usize + 1;

@@ -1,5 +1,4 @@
-//! Every valid form of a filter is parsed, is equal after writing and parsing, and matches as
-//! NIP-01 specifies.
+//! Every valid form of a filter is parsed, survives a round trip, and matches as NIP-01 specifies.
 
 use proptest::collection::vec;
 use proptest::option;

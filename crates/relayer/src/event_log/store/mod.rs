@@ -87,7 +87,7 @@ impl Store {
         &self.path
     }
 
-    /// Makes a consistent copy of the database in a new folder. Sorted files are hard links.
+    /// Makes a consistent copy of the database in a new folder. SST files are hard-linked.
     pub(in crate::event_log) fn checkpoint(&self, folder: &Path) -> Result<(), StorageError> {
         let made = Checkpoint::new(&self.db).and_then(|checkpoint| checkpoint.create_checkpoint(folder));
         made.map_err(|error| StorageError::new("make a checkpoint", error))

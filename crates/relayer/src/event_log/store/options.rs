@@ -17,7 +17,7 @@ use crate::limits::DATABASE_OPEN_FILES_MAX;
 /// Write buffers of a column family: one active buffer, and one that is being flushed.
 const BUFFERS_MAX: usize = 2;
 /// Disk space for what RocksDB writes besides buffers: its manifest, its own log, the indexes of
-/// sorted files.
+/// SST files.
 const BESIDE_BUFFERS_BYTES: usize = 8 << 20;
 
 /// Bytes of the write-ahead log at which the oldest write buffers are flushed.
@@ -70,8 +70,8 @@ fn families() -> impl Iterator<Item = &'static str> {
     keys::FAMILIES.into_iter().chain([rocksdb::DEFAULT_COLUMN_FAMILY_NAME])
 }
 
-/// Memory for rows of a column family that are committed to the write-ahead log but not yet in a
-/// sorted file.
+/// Memory for rows of a column family that are committed to the write-ahead log but not yet in an
+/// SST file.
 fn buffer_bytes(family: &str, of_events: usize) -> usize {
     match family {
         keys::EVENTS => of_events,

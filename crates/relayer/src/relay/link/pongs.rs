@@ -29,7 +29,7 @@ impl Pongs {
         self.owed.as_ref().map(|_| self.not_before.unwrap_or(now))
     }
 
-    /// Takes the payload of a pong that is sent now.
+    /// Takes the owed pong's payload, to send now.
     pub fn take(&mut self, now: Instant) -> Option<Vec<u8>> {
         let owed = self.owed.take()?;
         self.not_before = Some(now + PONG_INTERVAL_MIN);

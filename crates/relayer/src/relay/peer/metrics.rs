@@ -39,7 +39,7 @@ metrics! {
         frames_received: Counter = "frames_received";
         /// Bytes of the payloads of these messages.
         frame_bytes_received: Counter = "frame_bytes_received";
-        /// WebSocket frames of relays that were handled: messages, their fragments, pings and pongs.
+        /// Handled WebSocket frames from relays: messages, their fragments, pings and pongs.
         relay_frames_handled: Counter = "relay_frames_handled";
         /// Relays with an open connection.
         active_connections: Gauge = "active_connections";

@@ -225,8 +225,8 @@ impl Run<'_, '_> {
                 possible.push(Step::Close);
             }
             if is_quiet {
-                // The next timer may fire before or after the next step. Nothing changes until it
-                // fires, so one choice covers both orders.
+                // Waiting changes nothing until a timer fires, so one choice decides whether that
+                // is before or after the next step.
                 let waits_on =
                     rounds < ROUNDS_MAX && (is_waiting || possible.is_empty() || self.choices.choose(2) == 0);
                 if waits_on && let Some(time) = wait.next() {

@@ -26,7 +26,7 @@ export PATH := $(subst $(empty) ,:,$(CCACHE_PATH)):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help build dev run debug test bench fuzz demo soak ci fmt lint comment-width deny schemathesis smoke release \
-        clean setup-env config-template requirements rocksdb-debug rocksdb-release python node postgres nginx \
+        clean setup-env config-template requirements rocksdb-debug rocksdb-release python node postgres nginx prometheus \
         deb test-deb check-deploy tools docker-build docker-run docker-push
 
 help: ## Print this list
@@ -44,7 +44,7 @@ run: requirements rocksdb-release ## Run the release version (ARGS="--config my.
 debug: requirements rocksdb-debug ## Run the debug version
 	$(CARGO) run -- $(ARGS)
 
-test: requirements python node postgres nginx rocksdb-debug ## Run all tests, with cargo-nextest if it is installed
+test: requirements python node postgres nginx prometheus rocksdb-debug ## Run all tests, with cargo-nextest if it is installed
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		echo "$(CARGO) nextest run --workspace"; $(CARGO) nextest run --workspace; \
 	else \
@@ -126,6 +126,9 @@ postgres: ## Check for PostgreSQL, which tests of the registry start; install it
 
 nginx: ## Check for nginx, which a test of HTTP/2 starts; install it if possible
 	@scripts/nginx
+
+prometheus: ## Check for Prometheus, with which tests check alerts and dashboard; install it if possible
+	@scripts/prometheus
 
 deb: build ## Build the Debian package (cargo install cargo-deb)
 	@$(CARGO) deb --version >/dev/null 2>&1 || { echo "cargo-deb is not installed: cargo install cargo-deb"; exit 1; }

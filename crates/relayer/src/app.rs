@@ -64,9 +64,9 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
         // the defaults were too high.
         let are_named = loaded.config.relay.bootstrap_relays.len() > config.relay.max_connections.get();
         if are_named || descriptors::KEYS.iter().any(|key| loaded.sets(key)) {
-            tracing::warn!("{warning}");
+            tracing::warn!(name: "limits_lowered", "{warning}");
         } else {
-            tracing::info!("{warning}");
+            tracing::info!(name: "limits_lowered", "{warning}");
         }
     }
     let notifier = Arc::new(Notifier::from_environment());
@@ -86,7 +86,7 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
     let started = tokio::select! {
         started = gateway.start_fanout(config, port) => started,
         name = stop_signals.next() => {
-            tracing::info!(signal = name, "stopping before the start was complete");
+            tracing::info!(name: "stopping", signal = name, "stopping before the start was complete");
             watchdog::must_end();
             return Ok(gateway.drain().await?);
         }
@@ -117,11 +117,11 @@ async fn run_and_drain(
 ) -> Result<(), RunError> {
     let failed = tokio::select! {
         name = stop_signals.next() => {
-            tracing::info!(signal = name, "stopping: finishing what has been read");
+            tracing::info!(name: "stopping", signal = name, "stopping: finishing what has been read");
             None
         }
         failure = first_failure(&mut gateway, servers) => {
-            tracing::error!(%failure, "stopping");
+            tracing::error!(name: "stage_failed", %failure, "stopping");
             Some(failure)
         }
     };
@@ -129,7 +129,7 @@ async fn run_and_drain(
     reports.stop();
     let log = Arc::clone(&gateway.log);
     let drained = gateway.drain().await;
-    tracing::info!(head = %log.head(), "stopped");
+    tracing::info!(name: "stopped", head = log.head().get(), "stopped");
     match failed {
         Some(failure) => Err(failure.into()),
         None => Ok(drained?),
@@ -179,7 +179,10 @@ async fn reload_on_signal(mut signals: Signal, control: Arc<Control>) {
             Ok(Err(error)) => error.to_string(),
             Err(panic) => panic.to_string(),
         };
-        tracing::error!("the configuration was not reloaded, the old one stays in effect: {reason}");
+        tracing::error!(
+            name: "reload_failed",
+            "the configuration was not reloaded, the old one stays in effect: {reason}"
+        );
     }
 }
 
@@ -200,6 +203,7 @@ fn listen(loaded: &Loaded) -> Result<(TcpListener, Option<TcpListener>), RunErro
             if source.kind() == io::ErrorKind::AddrInUse && !loaded.sets(METRICS_PORT) =>
         {
             tracing::warn!(
+                name: "metrics_port_in_use",
                 "{address} is in use (it is also Prometheus' own port), so there is no separate metrics port; the API \
                  port serves /metrics too. Set [monitoring] prometheus_port to a free port, or to 0 for none"
             );
@@ -213,17 +217,24 @@ fn listen(loaded: &Loaded) -> Result<(TcpListener, Option<TcpListener>), RunErro
 fn announce(config: &Config, gateway: &Gateway, listener: &TcpListener) {
     let (log, relays) = (&gateway.log, gateway.pool.peers());
     tracing::info!(
+        name: "log_opened",
         path = %config.deduplication.rocksdb_path.display(),
         id = %log.id(),
-        head = %log.head(),
-        oldest = %log.floor(),
+        head = log.head().get(),
+        oldest = log.floor().get(),
         fsync = config.storage.fsync,
         "event log open"
     );
     let shown: Vec<&str> = relays.iter().take(3).map(|relay| relay.url.as_str()).collect();
-    tracing::info!(count = relays.len(), first = shown.join(" "), "connecting to relays");
+    tracing::info!(
+        name: "relays_wanted",
+        count = relays.len(), first = shown.join(" "), "connecting to relays"
+    );
     if let Ok(address) = listener.local_addr() {
-        tracing::info!("events are served on ws://{address}/ws, the state on http://{address}/status");
+        tracing::info!(
+            name: "listening",
+            "events are served on ws://{address}/ws, the state on http://{address}/status"
+        );
     }
 }
 

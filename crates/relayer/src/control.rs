@@ -98,9 +98,15 @@ impl Control {
         config.filters = filters;
         config.relay.bootstrap_relays = new.relay.bootstrap_relays;
         let (relays_added, relays_removed) = (changes.added, changes.removed);
-        tracing::info!(relays_added, relays_removed, filters_changed, "the configuration was reloaded");
+        tracing::info!(
+            name: "config_reloaded",
+            relays_added, relays_removed, filters_changed, "the configuration was reloaded"
+        );
         if !needs_restart.is_empty() {
-            tracing::warn!(keys = needs_restart.join(" "), "some changes take effect only after a restart");
+            tracing::warn!(
+                name: "restart_required",
+                keys = needs_restart.join(" "), "some changes take effect only after a restart"
+            );
         }
         Ok(Reloaded { relays_added, relays_removed, filters_changed, needs_restart })
     }

@@ -36,7 +36,10 @@ pub(crate) fn raise() -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     if let Err(error) = &raised {
-        tracing::warn!(%error, "cannot raise the limit of open files (ulimit -n) to its maximum");
+        tracing::warn!(
+            name: "open_files_not_raised",
+            %error, "cannot raise the limit of open files (ulimit -n) to its maximum"
+        );
     }
     let limit = if raised.is_ok() { maximum } else { current };
     limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))

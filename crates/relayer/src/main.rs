@@ -3,17 +3,19 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 use std::error::Error;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
 use moltrade_relayer::cli::{Cli, Command, EXIT_CONFIG};
-use moltrade_relayer::config::{self, Config, Loaded, Secret};
+use moltrade_relayer::config::{self, Config, ConfigErrors, Loaded, LogFormat, Problem, Secret};
 use moltrade_relayer::limits::{BLOCKING_THREADS_MAX, SHUTDOWN_MAX};
 use moltrade_relayer::status::{self, Health, Report, Target};
 use moltrade_relayer::telemetry::log_buffer;
+use moltrade_relayer::telemetry::record::{self, Record};
 use moltrade_relayer::{app, backup, health_check, offline, telemetry, watchdog};
+use tracing::Level;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -27,7 +29,8 @@ fn main() -> ExitCode {
     let loaded = match Config::load(cli.config.as_deref(), config::environment()) {
         Ok(loaded) => loaded,
         Err(errors) => {
-            report(errors);
+            record::use_json(cli.command() == Command::Run && errors.log_format == LogFormat::Json);
+            report_problems(&errors);
             return ExitCode::from(EXIT_CONFIG);
         }
     };
@@ -48,21 +51,7 @@ fn main() -> ExitCode {
         Command::Registry { action } => {
             run_command(&loaded, async |config| Ok(offline::run(config, &action).await?))
         }
-        _ => match log_buffer::start() {
-            Err(error) => {
-                report(format_args!("moltrade-relayer: cannot start a thread: {error}"));
-                ExitCode::FAILURE
-            }
-            Ok(_flushed_at_the_end) => match run(&loaded) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    // The log buffer keeps this line after the log lines, and does not wait for a
-                    // stalled reader.
-                    log_buffer::write(format_args!("moltrade-relayer: {error}\n"));
-                    ExitCode::FAILURE
-                }
-            },
-        },
+        _ => run_gateway(&loaded),
     }
 }
 
@@ -74,6 +63,56 @@ fn print_status(target: Target<'_>) -> ExitCode {
     let Report { health, text } = runtime.block_on(status::report(target, token.map(Secret::new)));
     let printed = print(&text);
     if health == Health::Healthy { printed } else { ExitCode::from(health as u8) }
+}
+
+fn run_gateway(loaded: &Loaded) -> ExitCode {
+    record::use_json(loaded.config.monitoring.log_format == LogFormat::Json);
+    let _flushed_at_the_end = match log_buffer::start() {
+        Ok(flushed_at_the_end) => flushed_at_the_end,
+        Err(error) => {
+            report(failure(format_args!("cannot start a thread: {error}")).trim_end());
+            return ExitCode::FAILURE;
+        }
+    };
+    match run(loaded) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The log buffer keeps this line after the log lines, and does not wait for a stalled
+            // reader.
+            log_buffer::write(format_args!("{}", failure(format_args!("{error}"))));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The last line of the log of a program that failed.
+fn failure(message: fmt::Arguments<'_>) -> String {
+    if !record::is_json() {
+        return format!("moltrade-relayer: {message}\n");
+    }
+    let (level, target) = (Level::ERROR, module_path!());
+    Record { level, target, event: "failed", message, fields: &[] }.to_string()
+}
+
+/// Reports the problems of a configuration, each on a line.
+fn report_problems(errors: &ConfigErrors) {
+    if !record::is_json() {
+        return report(errors);
+    }
+    for problem in errors.problems() {
+        let place: (_, &dyn Display) = ("place", &problem.place);
+        match &problem.key {
+            Some(key) => report_problem(problem, &[place, ("key", key)]),
+            None => report_problem(problem, &[place]),
+        }
+    }
+}
+
+fn report_problem(problem: &Problem, fields: &[(&'static str, &dyn Display)]) {
+    let (level, target) = (Level::ERROR, "moltrade_relayer::config");
+    let message = format_args!("{problem}");
+    let line = Record { level, target, event: "config_invalid", message, fields }.to_string();
+    report(line.trim_end());
 }
 
 /// Writes to standard output.
@@ -123,11 +162,14 @@ fn run(loaded: &Loaded) -> Result<(), Box<dyn Error>> {
     watchdog::start().map_err(|error| format!("cannot start a thread: {error}"))?;
     telemetry::tracing::start(loaded.config.monitoring.log_level.into());
     tracing::info!(
+        name: "starting",
         version = env!("CARGO_PKG_VERSION"),
         configuration = loaded.sources(),
         "starting moltrade-relayer"
     );
-    loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    for warning in &loaded.warnings {
+        tracing::warn!(name: "config_warning", "{warning}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)

@@ -16,7 +16,7 @@ use wire::Signer;
 
 use crate::clock::Clock;
 use crate::config::{Config, SecretFile, SecretKey};
-use crate::event_log::{EventLog, OpenError, StoreOptions};
+use crate::event_log::{EventLog, OpenError};
 use crate::fanout::identity::{self, IdentityError};
 use crate::fanout::registry::transfer::{RowCounts, TransferError, export, import};
 use crate::fanout::registry::{Embedded, FollowRow, RegistryError, Sealer, Store, postgres};
@@ -81,7 +81,7 @@ pub async fn run(config: &Config, command: &RegistryCommand) -> Result<String, O
     let store = match postgres(config, Counter::default())? {
         Some(store) => store,
         None => {
-            let options = StoreOptions { fsync: config.storage.fsync };
+            let options = config.storage.store_options();
             let path = &config.deduplication.rocksdb_path;
             let log = EventLog::open_with(path, options, TAIL_BYTES, Clock::system(), reserve_of(config))?;
             Arc::new(Embedded::new(log))

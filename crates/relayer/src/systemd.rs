@@ -39,7 +39,10 @@ impl Notifier {
                 is_failing: AtomicBool::default(),
             },
             Err(error) => {
-                tracing::warn!(?address, %error, "NOTIFY_SOCKET cannot be used: the service manager is not notified");
+                tracing::warn!(
+                    name: "service_manager_unreachable",
+                    ?address, %error, "NOTIFY_SOCKET cannot be used: the service manager is not notified"
+                );
                 Self::default()
             }
         }
@@ -86,7 +89,10 @@ impl Notifier {
             Ok(_) => self.is_failing.store(false, Ordering::Relaxed),
             Err(error) => {
                 if !self.is_failing.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(%error, "the service manager cannot be notified");
+                    tracing::warn!(
+                        name: "service_manager_unreachable",
+                        %error, "the service manager cannot be notified"
+                    );
                 }
             }
         }

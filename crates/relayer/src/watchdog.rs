@@ -13,12 +13,12 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing::Level;
 
 use crate::crash_point;
 use crate::limits::{END_MAX, PANIC_NOTED_MAX};
 use crate::telemetry::log_buffer;
+use crate::telemetry::record::Record;
 
 /// The interval of the watchdog's checks. The watchdog counts checks and reads no clock, so that
 /// time spent in suspend does not count.
@@ -72,11 +72,10 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     let text = text.or_else(|| message.downcast_ref::<String>().map(String::as_str)).unwrap_or_default();
     let current = thread::current();
     let name = current.name().unwrap_or("?");
+    let log = |line: fmt::Arguments<'_>| log_buffer::write(format_args!("{}", error(line)));
     match panic.location() {
-        Some(place) => {
-            log_buffer::write(format_args!("{Now} ERROR the thread {name} panicked at {place}: {text}\n"))
-        }
-        None => log_buffer::write(format_args!("{Now} ERROR the thread {name} panicked: {text}\n")),
+        Some(place) => log(format_args!("the thread {name} panicked at {place}: {text}")),
+        None => log(format_args!("the thread {name} panicked: {text}")),
     }
     LOGGED.fetch_add(1, Ordering::SeqCst);
 }
@@ -101,7 +100,10 @@ fn watch() {
 
 /// Aborts the process. Committed events are safe.
 fn abort(why: &str) -> ! {
-    log_buffer::try_write(format_args!("{Now} ERROR aborting: {why}\n"));
+    log_buffer::try_write(format_args!(
+        "{}",
+        Record { event: "aborting", ..error(format_args!("aborting: {why}")) }
+    ));
     // The log thread needs time to write the line.
     thread::sleep(CHECK_INTERVAL);
     std::process::abort()
@@ -111,11 +113,7 @@ const fn checks(time: Duration) -> u32 {
     (time.as_millis() / CHECK_INTERVAL.as_millis()) as u32
 }
 
-/// Shows the current time in the format of log lines.
-struct Now;
-
-impl fmt::Display for Now {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        SystemTime.format_time(&mut Writer::new(f))
-    }
+/// Makes a line of the log without allocating.
+const fn error(message: fmt::Arguments<'_>) -> Record<'_> {
+    Record { level: Level::ERROR, target: module_path!(), event: "panic", message, fields: &[] }
 }

@@ -102,7 +102,7 @@ fn id(number: u64) -> ClaimedId {
 /// take minutes. The rows have the layout of [`keys`], and the options are those of a real log.
 fn fill(config: &Config) -> Fallible<()> {
     let path: &Path = &config.deduplication.rocksdb_path;
-    drop(EventLog::open(path, StoreOptions { fsync: true }, 0)?);
+    drop(EventLog::open(path, StoreOptions { fsync: true, ..StoreOptions::default() }, 0)?);
     let (options, families) = Options::load_latest(path, Env::new()?, false, Cache::new_lru_cache(64 << 20))?;
     let db = DB::open_cf_descriptors(&options, path, families)?;
     let ids = db.cf_handle(keys::IDS).ok_or("no ids")?;

@@ -64,7 +64,8 @@ fn rows() -> Vec<Change> {
 }
 
 fn embedded(path: &str) -> Fallible<Embedded> {
-    let log = EventLog::open(path.as_ref(), StoreOptions { fsync: true }, 1 << 20)?;
+    let log =
+        EventLog::open(path.as_ref(), StoreOptions { fsync: true, ..StoreOptions::default() }, 1 << 20)?;
     Ok(Embedded::new(log))
 }
 

@@ -31,7 +31,7 @@ const DIGITS: &[u8; 16] = b"0123456789abcdef";
 pub fn fill(config: &Config, events: usize) -> Fallible<()> {
     let begin = Instant::now();
     let path = &config.deduplication.rocksdb_path;
-    let log = EventLog::open(path, StoreOptions { fsync: false }, 0)?;
+    let log = EventLog::open(path, StoreOptions { fsync: false, ..StoreOptions::default() }, 0)?;
     let options = SequencerOptions { batch_size: BATCH };
     let sequencer = Sequencer::new(log, options, Arc::default())?;
     let (to_sequencer, inbox) = sync_channel(4);

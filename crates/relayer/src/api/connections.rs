@@ -126,6 +126,7 @@ impl Connections {
         if logged.get(&reason).is_none_or(|logged| logged.elapsed() >= CONNECTIONS_REFUSED_LOGGED_EVERY) {
             logged.insert(reason, Instant::now());
             tracing::warn!(
+                name: "connection_refused",
                 reason = <&str>::from(reason),
                 "a connection was refused: {why} (connections_refused_total counts further ones)"
             );

@@ -90,7 +90,7 @@ pub(super) async fn forget(
     let (consumers, asked) = (context.consumers.clone(), name.clone());
     match on_disk(move || consumers.forget(&asked)).await? {
         Forgotten::Done => {
-            tracing::info!(consumer = name, "the operator deleted a consumer");
+            tracing::info!(name: "consumer_deleted", consumer = name, "the operator deleted a consumer");
             Ok(Json(ForgottenName { forgotten: true, name }))
         }
         Forgotten::Unknown => Err(no_such_consumer()),

@@ -122,7 +122,7 @@ impl From<StorageError> for ApiError {
                  make room, and try again",
             );
         }
-        tracing::error!(%error, "a request could not be answered");
+        tracing::error!(name: "storage_failure", %error, "a request could not be answered");
         let message = "the database cannot be read or written; the gateway's log says why";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "storage_failed", message)
     }

@@ -13,6 +13,8 @@ use super::context::Context;
 use super::description::{About, Tag};
 use super::relays;
 use crate::event_log::{Cursor, Seq};
+use crate::gateway::MemoryPart;
+use crate::telemetry::memory::memory_limit_bytes;
 use crate::telemetry::resident_bytes;
 
 /// The content type of the format that `prometheus_client` writes.
@@ -71,23 +73,39 @@ pub(super) async fn summary(State(context): State<Context>) -> Json<Summary> {
     })
 }
 
-/// The memory by use. Not listed are the program itself, its threads and sockets, and memory that
-/// the allocator holds.
+/// The resident memory by use. The parts and `unaccounted_bytes` add up to `resident_bytes`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Memory {
     /// Null if the system does not tell.
     resident_bytes: Option<u64>,
+    /// The limit of the control group; null without one.
+    limit_bytes: Option<u64>,
+    /// The program itself.
+    program: Bytes,
     /// The newest events, for consumers.
     tail: Events,
     bloom: Bloom,
-    hotset: Hotset,
+    hotset: Bytes,
     lru: Ids,
     /// Events that are verified, but not yet committed.
     in_flight: Ids,
     /// Events between the relays' sockets and the commit.
     queue: Events,
+    relay_connections: RelayConnections,
+    websocket_clients: WebsocketClients,
+    fanout: Fanout,
     /// `live_sst_bytes` and `pending_compaction_bytes` are on disk.
     rocksdb: BTreeMap<&'static str, u64>,
+    accounted_bytes: u64,
+    /// Threads, sockets, sinks, and memory that the allocator holds. Null if the system does not
+    /// tell the resident memory.
+    unaccounted_bytes: Option<i64>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "MemoryOfPart")]
+struct Bytes {
+    bytes: usize,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -107,38 +125,68 @@ struct Bloom {
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
-#[schemars(rename = "MemoryOfHotset")]
-struct Hotset {
+#[schemars(rename = "MemoryOfIds")]
+struct Ids {
     bytes: usize,
+    ids: usize,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
-#[schemars(rename = "NumberOfIds")]
-struct Ids {
-    ids: usize,
+#[schemars(rename = "MemoryOfRelayConnections")]
+struct RelayConnections {
+    bytes: usize,
+    connections: usize,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "MemoryOfClients")]
+struct WebsocketClients {
+    bytes: usize,
+    clients: usize,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "MemoryOfFanout")]
+struct Fanout {
+    bytes: usize,
+    bots: usize,
+    follows: usize,
 }
 
 pub(super) const MEMORY: About = About::new(Tag::State, "Memory use by component");
 
-/// `GET /api/metrics/memory`: the memory by purpose. The response leaves out the program itself,
-/// its threads and sockets, and free memory that the allocator holds.
+/// `GET /api/metrics/memory`
 pub(super) async fn memory_usage(State(context): State<Context>) -> Json<Memory> {
-    let (tail_bytes, tail_events) = context.log.tail_figures();
-    let (bloom_bytes, bloom_generations) = context.dedupe.bloom().figures();
-    let (events_in_queue, bytes_in_queue) = context.inboxes.waiting();
-    let rocksdb = context.log.store().figures().filter(|(name, _)| name.ends_with("_bytes")).collect();
+    let memory = context.memory();
+    let bytes = |part: MemoryPart| memory.parts[part];
+    let bloom = context.dedupe.bloom();
+    let (bots, follows) = context.fanout().map_or((0, 0), |fanout| fanout.registry.directory().len());
+    let rocksdb = memory.rocksdb.iter().filter(|(name, _)| name.ends_with("_bytes"));
     Json(Memory {
-        resident_bytes: resident_bytes(),
-        tail: Events { bytes: tail_bytes, events: tail_events },
+        resident_bytes: memory.resident,
+        limit_bytes: memory_limit_bytes(),
+        program: Bytes { bytes: bytes(MemoryPart::Program) },
+        tail: Events { bytes: bytes(MemoryPart::Tail), events: context.log.tail_figures().1 },
         bloom: Bloom {
-            bytes: bloom_bytes,
-            generations: bloom_generations,
-            complete: context.dedupe.bloom().is_complete(),
+            bytes: bytes(MemoryPart::Bloom),
+            generations: bloom.figures().1,
+            complete: bloom.is_complete(),
         },
-        hotset: Hotset { bytes: context.dedupe.hotset().bytes() },
-        lru: Ids { ids: context.dedupe.lru_len() },
-        in_flight: Ids { ids: context.dedupe.in_flight() },
-        queue: Events { bytes: bytes_in_queue, events: events_in_queue },
-        rocksdb,
+        hotset: Bytes { bytes: bytes(MemoryPart::Hotset) },
+        lru: Ids { bytes: bytes(MemoryPart::Lru), ids: context.dedupe.lru_len() },
+        in_flight: Ids { bytes: bytes(MemoryPart::InFlight), ids: context.dedupe.in_flight() },
+        queue: Events { bytes: bytes(MemoryPart::Queue), events: context.inboxes.waiting().0 },
+        relay_connections: RelayConnections {
+            bytes: bytes(MemoryPart::RelayConnections),
+            connections: relays::active(&context),
+        },
+        websocket_clients: WebsocketClients {
+            bytes: bytes(MemoryPart::WebsocketClients),
+            clients: context.clients.connected(),
+        },
+        fanout: Fanout { bytes: bytes(MemoryPart::Fanout), bots, follows },
+        rocksdb: rocksdb.map(|(name, bytes)| (*name, *bytes)).collect(),
+        accounted_bytes: memory.accounted(),
+        unaccounted_bytes: memory.unaccounted(),
     })
 }

@@ -107,7 +107,10 @@ pub(super) async fn back_up(State(context): State<Context>) -> Result<Json<Check
     let made = tokio::task::spawn_blocking(move || log.back_up()).await;
     let (folder, description) = made.map_err(|error| StorageError::new("make a checkpoint", error))??;
     let (bytes, files) = (description.bytes(), description.files.len());
-    tracing::info!(head = %description.head, bytes, files, "made a checkpoint of the log for a backup");
+    tracing::info!(
+        name: "checkpoint_made",
+        head = description.head.get(), bytes, files, "made a checkpoint of the log for a backup"
+    );
     Ok(Json(Checkpoint {
         folder: folder.display().to_string(),
         log: description.log,

@@ -71,7 +71,10 @@ pub(super) async fn upgrade(
         && let Err(refusal) = options.allows_change(&headers)
     {
         if context.may_log_refused_page() {
-            tracing::warn!(reason = %refusal, "a web page may not connect as a consumer of /ws");
+            tracing::warn!(
+                name: "web_page_refused",
+                reason = %refusal, "a web page may not connect as a consumer of /ws"
+            );
         }
         return Err(counted(&context, refusal));
     }

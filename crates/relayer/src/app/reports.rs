@@ -36,7 +36,10 @@ impl Reports {
         match thread.spawn(move || report(&to, &parts, &stopped)) {
             Ok(thread) => Self { notifier, running: Some((stop, thread)) },
             Err(error) => {
-                tracing::error!(%error, "cannot start the thread that reports to the service manager");
+                tracing::error!(
+                    name: "service_manager_unreachable",
+                    %error, "cannot start the thread that reports to the service manager"
+                );
                 Self { notifier, running: None }
             }
         }
@@ -79,9 +82,10 @@ fn log_changes(stuck: &[String], before: &[String]) {
     if stuck == before {
         // Logged already.
     } else if stuck.is_empty() {
-        tracing::info!("all stages make progress again");
+        tracing::info!(name: "stages_progress", "all stages make progress again");
     } else {
         tracing::error!(
+            name: "stages_stuck",
             stages,
             "these stages make no progress; the service manager restarts the process if it has a watchdog and this lasts"
         );

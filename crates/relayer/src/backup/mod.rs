@@ -20,7 +20,7 @@ use crate::event_log::backup::{
     BackupError, Description, RESTORE_UNFINISHED, STAGING, remove_folder, sync_folder,
 };
 use crate::event_log::free_space::{FreeSpace, NoRoom, Reserve};
-use crate::event_log::{EventLog, OpenError, StoreOptions};
+use crate::event_log::{EventLog, OpenError};
 use transfer::{Moved, transfer};
 
 /// These commands need no events in memory.
@@ -93,7 +93,7 @@ pub async fn backup(config: &Config, folder: &Path) -> Result<String, CommandErr
     if !is_empty(&folder)? {
         return Err(CommandError::Occupied(folder));
     }
-    let options = StoreOptions { fsync: config.storage.fsync };
+    let options = config.storage.store_options();
     // The log stays open until its files are copied: otherwise a gateway could start and delete the
     // staging folder.
     let (_log, source, description) = match EventLog::open(&path, options, TAIL_BYTES) {
@@ -156,7 +156,7 @@ fn copy_out(
 pub fn new_log_id(config: &Config) -> Result<String, CommandError> {
     let path = absolute(&config.deduplication.rocksdb_path)?;
     require_log(&path)?;
-    let (old, new) = EventLog::renew_id(&path, StoreOptions { fsync: config.storage.fsync })?;
+    let (old, new) = EventLog::renew_id(&path, config.storage.store_options())?;
     Ok(format!(
         "the identity of the log at {} was {old} and is {new} now; cursors that name {old} are refused",
         path.display()

@@ -20,7 +20,7 @@ use crate::crash_point;
 use crate::event_log::backup::{
     BackupError, Description, RESTORE_UNFINISHED, STAGING, remove_folder, sync_folder,
 };
-use crate::event_log::{EventLog, OpenError, StoreOptions, keys};
+use crate::event_log::{EventLog, OpenError, keys};
 
 /// Restores a backup to the configured data folder. No gateway may be running. Deletes an existing
 /// log only if `replace` is set. Returns a message for the operator.
@@ -83,7 +83,7 @@ fn copy_in(
     let moved = transfer(description, backup, folder, &reserve(config, folder))?;
     description.write(folder)?;
     crash_point::reached("restore_copied");
-    let options = StoreOptions { fsync: config.storage.fsync };
+    let options = config.storage.store_options();
     let opened = EventLog::open(folder, options, TAIL_BYTES).map_err(|error| match error {
         OpenError::Damaged { reason, .. } => BackupError::Damaged { path: backup.to_owned(), reason }.into(),
         error => CommandError::from(error),

@@ -194,6 +194,7 @@ impl Clock {
         state.doubt = Some((self.0.read)().since_boot);
         drop(state);
         tracing::warn!(
+            name: "clock_in_doubt",
             clock = now_ms,
             newest_received_at = newest_ms,
             "the clock does not continue the log: nothing is deleted by age until an hour has passed \
@@ -229,6 +230,7 @@ impl Clock {
         drop(state);
         self.0.stepped.send_modify(|told| *told = steps.max(*told));
         tracing::warn!(
+            name: "clock_set",
             by_ms,
             now = reading.wall_ms,
             "the clock was set while the gateway runs: past events are requested from relays again, and \
@@ -301,7 +303,7 @@ impl Clock {
             && verdict.majority() == Some(true);
         if is_over {
             state.doubt = None;
-            tracing::info!("live events match the clock: deletion by age resumes");
+            tracing::info!(name: "clock_trusted", "live events match the clock: deletion by age resumes");
         }
         is_over
     }
@@ -311,7 +313,10 @@ impl Clock {
     pub fn confirm(&self) -> bool {
         let doubted = self.0.state.lock().doubt.take().is_some();
         if doubted {
-            tracing::info!("the operator confirmed the clock: deletion by age resumes");
+            tracing::info!(
+                name: "clock_trusted",
+                "the operator confirmed the clock: deletion by age resumes"
+            );
         }
         doubted
     }

@@ -2,9 +2,9 @@
 
 use super::choices::Framing;
 use super::rules::SINKS_MAX;
-use super::settings::Config;
+use super::settings::{Config, Storage};
 use super::sinks::TcpSink;
-use crate::event_log::free_bytes_needed;
+use crate::event_log::StoreOptions;
 
 /// Keys that contradict each other, and why.
 pub(super) fn contradictions(config: &Config) -> Vec<(Vec<&'static str>, String)> {
@@ -49,6 +49,18 @@ pub(super) fn contradictions(config: &Config) -> Vec<(Vec<&'static str>, String)
     found
 }
 
+impl Storage {
+    pub(crate) const fn store_options(&self) -> StoreOptions {
+        StoreOptions {
+            fsync: self.fsync,
+            block_cache_bytes: self.block_cache_bytes,
+            write_buffer_bytes: self.write_buffer_bytes,
+            background_jobs: self.background_jobs,
+            compression: self.compression,
+        }
+    }
+}
+
 impl Config {
     /// Warnings about values that are allowed but probably not intended, one sentence each.
     pub fn warnings(&self) -> Vec<String> {
@@ -79,7 +91,7 @@ impl Config {
     pub fn free_bytes_min(&self) -> u64 {
         match self.storage.min_free_bytes {
             0 => 0,
-            configured => configured.max(free_bytes_needed()),
+            configured => configured.max(self.storage.store_options().free_bytes_needed()),
         }
     }
 

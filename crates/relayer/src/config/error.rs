@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
+use super::choices::LogFormat;
+
 /// The place of a value or of a problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
@@ -56,11 +58,13 @@ impl fmt::Display for Problem {
 #[error("{}", self.lines())]
 pub struct ConfigErrors {
     problems: Vec<Problem>,
+    /// How the problems are to be logged, as far as the configuration could be read.
+    pub log_format: LogFormat,
 }
 
 impl ConfigErrors {
     /// Fails with the problems, sorted by place, if there are any.
-    pub(super) fn unless_empty(mut problems: Vec<Problem>) -> Result<(), Self> {
+    pub(super) fn unless_empty(mut problems: Vec<Problem>, log_format: LogFormat) -> Result<(), Self> {
         if problems.is_empty() {
             return Ok(());
         }
@@ -69,11 +73,11 @@ impl ConfigErrors {
             Place::File { line, column, .. } => (0, *line, *column),
             Place::Environment(_) | Place::Default => (1, 0, 0),
         });
-        Err(Self { problems })
+        Err(Self { problems, log_format })
     }
 
-    pub(super) fn one(problem: Problem) -> Self {
-        Self { problems: vec![problem] }
+    pub(super) fn one(problem: Problem, log_format: LogFormat) -> Self {
+        Self { problems: vec![problem], log_format }
     }
 
     /// The problems; never empty.

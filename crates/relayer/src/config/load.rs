@@ -10,6 +10,7 @@ use super::error::{ConfigErrors, Place, Problem, printable};
 use super::file::{self, Document};
 use super::names::{sections, unknown_key, unknown_section};
 use super::reload::Source;
+use super::rules::{self, Rule as _};
 use super::secret::Secret;
 use super::settings::{Config, SETTINGS};
 use super::value::{Raw, describe, from_environment};
@@ -59,8 +60,16 @@ impl Config {
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Loaded, ConfigErrors> {
         let path = file.unwrap_or(Path::new(DEFAULT_FILE));
-        let text = file::read(path, file.is_some()).map_err(ConfigErrors::one)?;
-        Self::parse(text.as_deref().map(|text| (path, text)), environment)
+        match file::read(path, file.is_some()) {
+            Ok(text) => Self::parse(text.as_deref().map(|text| (path, text)), environment),
+            Err(problem) => {
+                let log_format = match Self::parse(None, environment) {
+                    Ok(loaded) => loaded.config.monitoring.log_format,
+                    Err(errors) => errors.log_format,
+                };
+                Err(ConfigErrors::one(problem, log_format))
+            }
+        }
     }
 
     /// Like [`Config::load`], but takes the file's name and text.
@@ -86,7 +95,7 @@ impl Config {
             loading.combinations();
         }
         let Loading { config, places, problems } = loading;
-        ConfigErrors::unless_empty(problems)?;
+        ConfigErrors::unless_empty(problems, config.monitoring.log_format)?;
         let file = file.map(|(path, _)| path.to_owned());
         let warnings = misspelt.into_iter().chain(config.warnings()).collect();
         Ok(Loaded { source: Source::new(file.clone(), environment), config, file, warnings, places })
@@ -107,11 +116,23 @@ impl Loading {
             for (name, value) in table.get_ref() {
                 self.section(source, name, value);
             }
+        } else {
+            self.log_format(table.get_ref());
         }
         for fault in faults {
             // `message` does not quote the line, which may hold a secret; `Display` would.
             let place = fault.span().map_or_else(|| source.whole(), |span| source.place(span.start));
             self.problems.push(Problem { place, key: None, what: fault.message().to_owned() });
+        }
+    }
+
+    /// Reads from a broken file how its problems are to be logged.
+    fn log_format(&mut self, table: &DeTable<'_>) {
+        let section = table.get("monitoring").and_then(|section| section.get_ref().as_table());
+        if let Some(Ok(format)) =
+            section.and_then(|keys| keys.get("log_format")).map(|raw| rules::choice().read(raw))
+        {
+            self.config.monitoring.log_format = format;
         }
     }
 

@@ -30,7 +30,7 @@ mod value;
 mod webhook;
 
 pub use address::{HostPort, HttpUrl, InvalidUrl, PublicUrl, RelayUrl, WebOrigin};
-pub use choices::{Compression, Framing, LogLevel, NotAllowed, Registration, Start};
+pub use choices::{Compression, Framing, LogFormat, LogLevel, NotAllowed, Registration, Start};
 pub(crate) use dsn::postgres_options;
 pub use environment::environment;
 pub use error::{ConfigErrors, Place, Problem};

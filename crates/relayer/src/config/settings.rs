@@ -11,12 +11,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::address::{HostPort, HttpUrl, PublicUrl, RelayUrl, WebOrigin};
-use super::choices::{LogLevel, Registration};
+use super::choices::{LogFormat, LogLevel, Registration};
 use super::key::{Key, key};
 use super::rules::{self, Rule as _};
 use super::secret::{Secret, SecretFile, SecretKey};
 use super::sinks::{RestSink, SinkName, TcpSink};
 use super::user_agent::UserAgent;
+use crate::event_log::{EventCompression, StoreOptions};
 
 /// One key of the file.
 pub(super) struct Setting {
@@ -150,11 +151,27 @@ settings! {
         /// oldest events are deleted. Their ids, 50 bytes each, stay and do not count. 0: no limit.
         max_bytes: Option<NonZeroU64> = None, rules::bytes(1024 * 1024..=1 << 60);
         /// While fewer bytes of the disk are free than this, nothing is added to the database.
-        /// Values below 250 MiB, which the write buffers need, are raised to 250 MiB, with a
-        /// warning. 0: no limit.
+        /// Smaller values than the write buffers need (250 MiB with the default
+        /// write_buffer_bytes) are raised to what they need, with a warning. 0: no limit.
         min_free_bytes: u64 = 256 * 1024 * 1024, rules::bytes(0..=1 << 60);
         /// How many bytes of the newest events are kept in memory for consumers.
         tail_bytes: usize = 64 * 1024 * 1024, rules::bytes(1024 * 1024..=64 * 1024 * 1024 * 1024);
+        /// Memory for blocks of RocksDB's files, in bytes: all of it is used in time. More saves disk
+        /// reads when consumers replay old events and when ids are looked up.
+        block_cache_bytes: usize = StoreOptions::default().block_cache_bytes, rules::bytes(1024 * 1024..=64 * 1024 * 1024 * 1024);
+        /// Memory for one write buffer of events, in bytes. Up to three times this value may be in
+        /// use, because a buffer is filled while another is written, and ids have buffers of half
+        /// the size; other tables need up to 50 MiB. The same number of bytes must stay free on the
+        /// disk. More means fewer and larger files, and less to compact.
+        write_buffer_bytes: usize = StoreOptions::default().write_buffer_bytes, rules::bytes(4 * 1024 * 1024..=1024 * 1024 * 1024);
+        /// How many threads write buffers to files and compact files. Each compaction needs some
+        /// MiB of memory. More helps if RocksDB cannot keep up (pending_compaction_bytes grows) and
+        /// the disk is not busy.
+        background_jobs: u16 = StoreOptions::default().background_jobs, rules::whole(1..=64);
+        /// How new files of events are compressed. "zstd" needs less disk than "lz4", but several
+        /// times its CPU time. No effect on memory: cached blocks are not compressed. Ids are never
+        /// compressed.
+        compression: EventCompression = StoreOptions::default().compression, rules::choice();
     }
 
     /// Where events are delivered.
@@ -292,6 +309,9 @@ settings! {
     [monitoring] Monitoring {
         /// How much is logged. RUST_LOG overrides this key, as in RUST_LOG=moltrade_relayer=debug.
         log_level: LogLevel = LogLevel::Info, rules::choice();
+        /// How a line of the log is written to standard error. "text": for people. "json": one
+        /// object a line, for programs, with timestamp, level, target, event, message and fields.
+        log_format: LogFormat = LogFormat::Text, rules::choice();
         /// A port that serves only /metrics. 0: no such port; the API's port always serves
         /// /metrics. If the default port is in use, for example by Prometheus, the gateway starts
         /// without this port.

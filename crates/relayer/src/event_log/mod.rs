@@ -41,7 +41,7 @@ pub use entry::{Cursor, Entry, Seq, Submission, Verified};
 pub use log_id::LogId;
 pub use mark::{Checkpoint, Mark, RelayTable};
 pub use metrics::Metrics;
-pub use store::{OpenError, StorageError, StoreOptions, free_bytes_needed};
+pub use store::{EventCompression, OpenError, StorageError, StoreOptions};
 
 use crate::clock::Clock;
 use free_space::Reserve;

@@ -53,7 +53,10 @@ impl EventLog {
             if last.is_none_or(|last| last.elapsed() >= RETENTION_INTERVAL) {
                 let trimmed = self.retain(retention())?;
                 if trimmed > 0 {
-                    tracing::info!(events = trimmed, oldest = %self.floor(), "trimmed the log by retention");
+                    tracing::info!(
+                        name: "log_trimmed",
+                        events = trimmed, oldest = self.floor().get(), "trimmed the log by retention"
+                    );
                 }
                 // If trimming stopped at the limit, more events may be due.
                 last = (trimmed < AGED_AT_ONCE_MAX).then(Instant::now);

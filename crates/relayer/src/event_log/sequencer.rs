@@ -126,6 +126,7 @@ impl Sequencer {
             }
             if !self.wait_for_room() {
                 tracing::warn!(
+                    name: "events_uncommitted",
                     events = waiting.len(),
                     "stopping with a full disk: the relays will send the uncommitted events again"
                 );
@@ -233,6 +234,7 @@ impl Sequencer {
                 waited = true;
                 self.disk_full.paused.store(true, Ordering::Relaxed);
                 tracing::error!(
+                    name: "disk_full",
                     free_bytes = free,
                     needed_bytes = min_free_bytes,
                     "disk full: ingest is paused until there is room ([storage] min_free_bytes)"
@@ -242,7 +244,7 @@ impl Sequencer {
         }
         if waited {
             self.disk_full.paused.store(false, Ordering::Relaxed);
-            tracing::info!("the disk has room again: ingest continues");
+            tracing::info!(name: "disk_has_room", "the disk has room again: ingest continues");
         }
         true
     }

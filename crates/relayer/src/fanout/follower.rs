@@ -231,7 +231,9 @@ mod tests {
     fn messages_use_the_follows_that_the_follower_was_told_about() {
         const KIND: u16 = 30_931;
         let folder = TempDir::new().unwrap();
-        let log = EventLog::open(folder.path(), StoreOptions { fsync: false }, 1 << 20).unwrap();
+        let log =
+            EventLog::open(folder.path(), StoreOptions { fsync: false, ..StoreOptions::default() }, 1 << 20)
+                .unwrap();
         let directory = Arc::<Directory>::default();
         let (bot, follower) = (Signer::from_seed(1), *Signer::from_seed(2).pubkey());
         let key = FollowKey { bot: *bot.pubkey(), follower };

@@ -52,7 +52,10 @@ pub(crate) fn load_or_create(config: &Config) -> Result<Arc<Signer>, IdentityErr
             create(&path).map_err(|source| IdentityError::CannotCreate { path: path.clone(), source })?;
             let signer = read(&path)?;
             let (npub, file) = (npub(signer.pubkey()), path.display());
-            tracing::info!(npub, %file, "created a key for this gateway; keep a copy of the file");
+            tracing::info!(
+                name: "key_created",
+                npub, %file, "created a key for this gateway; keep a copy of the file"
+            );
             Ok(signer)
         }
         Err(error) => Err(IdentityError::Unusable { path, why: error.to_string() }),

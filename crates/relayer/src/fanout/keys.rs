@@ -62,6 +62,11 @@ impl ConversationKeys {
         Some(Self { gateway, known: Cache::new(CONVERSATION_KEYS_MAX) })
     }
 
+    /// The number of keys in memory.
+    pub(super) fn len(&self) -> usize {
+        self.known.len()
+    }
+
     /// Returns the NIP-44 conversation key with a follower. `None` if the public key is not on the
     /// curve.
     pub fn with(&self, follower: &PublicKey) -> Option<Arc<MessageKey>> {

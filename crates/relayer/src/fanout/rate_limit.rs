@@ -63,6 +63,11 @@ impl DailyLimit {
         self.count_all(&[RateKey::Address(origin(address))])
     }
 
+    /// The number of keys and addresses whose calls are counted.
+    pub(super) fn callers(&self) -> usize {
+        self.0.as_ref().map_or(0, |counter| counter.limiter.lock().len())
+    }
+
     fn count_all(&self, keys: &[RateKey]) -> Result<(), LimitReached> {
         let Some(counter) = &self.0 else { return Ok(()) };
         let mut limiter = counter.limiter.lock();
@@ -86,7 +91,10 @@ impl CallCounter {
         }
         limiter.retain_recent();
         if limiter.len() >= CALLERS_MAX {
-            tracing::warn!("too many callers to count: all daily limits start again");
+            tracing::warn!(
+                name: "daily_limits_reset",
+                "too many callers to count: all daily limits start again"
+            );
             *limiter = new_limiter(self.daily_limit);
         }
     }

@@ -176,7 +176,7 @@ impl Fanout {
                 "the disk is full: the cursor cannot be written".to_owned()
             }
             AdmitError::Consumer(EnterError::Storage(error)) => {
-                tracing::error!(%error, "cannot serve a follower");
+                tracing::error!(name: "storage_failure", %error, "cannot serve a follower");
                 "the cursor cannot be written".to_owned()
             }
             refused => refused.to_string(),

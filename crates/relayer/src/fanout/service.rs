@@ -22,6 +22,13 @@ use crate::limits::{SIGNALS_BYTES_MAX, SIGNALS_LOOK_BACK};
 use crate::serve::{ClientLimits, Clients, Consumers, Patience};
 use crate::tasks::StageFailure;
 
+/// The memory of a follow, and of a bot.
+const FOLLOW_BYTES: usize = 300;
+const CONVERSATION_KEY_BYTES: usize = 200;
+const USED_TOKEN_BYTES: usize = 50;
+/// The memory for a key or an address whose calls are counted.
+const CALLER_BYTES: usize = 100;
+
 /// Why the fan-out cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum FanoutError {
@@ -132,6 +139,18 @@ impl Fanout {
                 failed.send_replace(Some(StageFailure::new("the registry sync", panic)));
             }
         });
+    }
+
+    /// The bytes of everything that is kept for followers and callers, apart from the buffers of
+    /// connected clients: signals are counted, the rest is estimated from its number.
+    pub(crate) fn state_bytes(&self) -> usize {
+        let (bots, follows) = self.registry.directory().len();
+        let callers = self.call_limit.callers() + self.new_bot_limit.callers();
+        self.signals.bytes()
+            + (bots + follows) * FOLLOW_BYTES
+            + self.keys.len() * CONVERSATION_KEY_BYTES
+            + self.proofs.used_tokens() * USED_TOKEN_BYTES
+            + callers * CALLER_BYTES
     }
 
     /// The runtime that serves followers.

@@ -82,7 +82,10 @@ impl Signals {
                 Ok(None) => break,
                 Err(ReadError::Storage(error)) => return Err(error),
                 Err(ReadError::Trimmed { oldest }) => {
-                    tracing::error!(%oldest, "signals were trimmed before they were delivered: retention is too short");
+                    tracing::error!(
+                        name: "signals_trimmed",
+                        oldest = oldest.get(), "signals were trimmed before they were delivered: retention is too short"
+                    );
                     reader = self.log.reader(Cursor::before(oldest));
                 }
             }
@@ -127,6 +130,11 @@ impl Signals {
             TailPosition::Closed => SignalLookup::Closed,
             TailPosition::Behind => SignalLookup::Behind,
         }
+    }
+
+    /// The bytes of the signals in memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.tail.figures().0
     }
 
     pub(super) const fn log(&self) -> &Arc<EventLog> {

@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::event_log::free_space::{FreeSpace, Reserve};
 use crate::event_log::retention::Retention;
 use crate::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
-use crate::event_log::{Cursors, EventLog, OpenError, StorageError, StoreOptions, Submission};
+use crate::event_log::{Cursors, EventLog, OpenError, StorageError, Submission};
 use crate::ingest::admission::Admission;
 use crate::ingest::dedupe::{Dedupe, DedupeSizes};
 use crate::ingest::shard::{BurstLimits, Shard};
@@ -95,7 +95,7 @@ impl Gateway {
         let reserve = environment.reserve.clone();
         let log = EventLog::open_with(
             &config.deduplication.rocksdb_path,
-            StoreOptions { fsync: config.storage.fsync },
+            config.storage.store_options(),
             config.storage.tail_bytes,
             environment.clock,
             environment.reserve,
@@ -249,7 +249,7 @@ fn start_bloom_rebuild(
         let started = Instant::now();
         bloom.rebuild(|| stop.load(Ordering::Relaxed))?;
         let milliseconds = started.elapsed().as_millis();
-        tracing::info!(milliseconds, "the Bloom filter holds all known ids");
+        tracing::info!(name: "bloom_complete", milliseconds, "the Bloom filter holds all known ids");
         Ok::<_, StorageError>(())
     })
 }

@@ -3,6 +3,7 @@
 
 mod build;
 mod liveness;
+mod memory;
 mod metrics;
 mod parts;
 pub(crate) mod summary;
@@ -26,6 +27,7 @@ use crate::tasks::{StageFailure, Stages};
 
 pub(crate) use build::reserve_of;
 pub use build::{Environment, StartError};
+pub use memory::{Memory, MemoryPart};
 pub use parts::Parts;
 
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +75,7 @@ impl Gateway {
         let fanout = Fanout::start(config, &self.identity, store, log, metrics, port).await?;
         let (bots, follows) = fanout.registry.directory().len();
         tracing::info!(
+            name: "fanout_started",
             bots,
             follows,
             registry = fanout.registry.store_name(),
@@ -178,6 +181,7 @@ async fn drain_clients(parts: &Parts) {
     let clients = clients + followers;
     if clients > 0 {
         tracing::warn!(
+            name: "clients_undrained",
             clients,
             "some clients did not read the remaining events in time; they resume from their cursors"
         );

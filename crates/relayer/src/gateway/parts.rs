@@ -48,9 +48,9 @@ impl Parts {
     pub(crate) fn refresh_metrics(&self) {
         self.metrics.ingest.refresh(&self.inboxes);
         self.metrics.relay.refresh(&self.pool.peers());
-        self.metrics.log.refresh(&self.log, &self.disk_full);
+        self.metrics.log.refresh(&self.log, &self.disk_full, &self.reserve);
         self.metrics.sinks.refresh(&self.sinks, &self.log);
-        self.metrics.process.refresh();
+        self.metrics.process.refresh(&self.memory());
     }
 
     /// Gives each stage a step to make, without waiting.

@@ -37,6 +37,7 @@ pub async fn run(parts: Arc<Parts>) {
         let peers = parts.pool.peers();
         let connected = peers.iter().filter(|peer| peer.state().is_connected()).count();
         tracing::info!(
+            name: "summary",
             relays = format_args!("{connected}/{}", peers.len()),
             frames = now.frames - before.frames,
             new = now.new - before.new,
@@ -44,7 +45,7 @@ pub async fn run(parts: Arc<Parts>) {
             refused = now.refused - before.refused,
             clients = parts.metrics.websocket.clients.get(),
             delivered = now.delivered - before.delivered,
-            head = %parts.log.head(),
+            head = parts.log.head().get(),
             "last minute"
         );
         before = now;

@@ -175,9 +175,18 @@ impl Dedupe {
         self.lru.len()
     }
 
+    pub(crate) fn lru_bytes(&self) -> usize {
+        self.lru.memory_used().total()
+    }
+
     /// Verified ids that are not committed yet.
     pub fn in_flight(&self) -> usize {
         self.claims.0.lock().len()
+    }
+
+    /// The bytes of the table of these ids: one byte of control for each place.
+    pub(crate) fn in_flight_bytes(&self) -> usize {
+        self.claims.0.lock().capacity() * (size_of::<ClaimedId>() + 1)
     }
 
     pub const fn bloom(&self) -> &Bloom {

@@ -61,6 +61,7 @@ pub fn client_config(
     let roots = trusted(system_authorities(), "[relay] extra_ca_file", extra_ca_file)?;
     if roots.is_empty() {
         tracing::warn!(
+            name: "no_certificate_authorities",
             "no certificate authorities found, so no wss:// relay can be reached; install ca-certificates"
         );
     }

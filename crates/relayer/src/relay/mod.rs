@@ -28,7 +28,8 @@ mod transport;
 
 pub use information::Information;
 pub use peer::{
-    ConnectionState, Coverage, Gap, GapReason, Metrics, PastState, Peer, RepairProgress, StateName,
+    ConnectionState, Coverage, DialFailure, Gap, GapReason, Metrics, PastState, Peer, RepairProgress,
+    StateName,
 };
 pub use pool::{Added, Changes, Pool, PoolError, Removed};
 pub use shared::Shared;

@@ -62,7 +62,11 @@ impl Silence {
             let is_quiet = self.heard.get(&peer.url).is_some_and(|heard| !lately(heard));
             let is_silent = is_quiet && delivering >= DELIVERING_RELAYS_MIN;
             if peer.set_silent(is_silent) != is_silent && is_silent {
-                tracing::warn!(relay = %peer.url, "the relay is connected but sends no events, while other relays deliver");
+                tracing::warn!(
+                    name: "relay_silent",
+                    relay = %peer.url,
+                    "the relay is connected but sends no events, while other relays deliver"
+                );
             }
         }
     }

@@ -131,7 +131,14 @@ impl Close {
         match &self.cause {
             CloseCause::Left | CloseCause::Stopping => {}
             CloseCause::Slow => {
-                tracing::warn!(cursor = %flushed, %head, %origin, consumer, "a {path} client was too slow and was closed");
+                tracing::warn!(
+                    name: "client_slow",
+                    cursor = flushed.get(),
+                    head = head.get(),
+                    %origin,
+                    consumer,
+                    "a {path} client was too slow and was closed"
+                );
             }
             CloseCause::Silent => {
                 tracing::debug!(%origin, consumer, "a {path} client did not answer pings and was closed");
@@ -141,13 +148,25 @@ impl Close {
             }
             CloseCause::BadAck(bad) => tracing::debug!(%origin, consumer, "a consumer was closed: {bad}"),
             CloseCause::Read(ReadError::Trimmed { oldest }) => {
-                tracing::warn!(%cursor, %oldest, consumer, "a {path} client fell behind retention and was closed");
+                tracing::warn!(
+                    name: "client_trimmed",
+                    cursor = cursor.get(),
+                    oldest = oldest.get(),
+                    consumer,
+                    "a {path} client fell behind retention and was closed"
+                );
             }
             CloseCause::Read(ReadError::Storage(error)) | CloseCause::Unwritten(error) => {
-                tracing::error!(%error, %cursor, consumer, "a {path} client was closed");
+                tracing::error!(
+                    name: "storage_failure",
+                    %error, cursor = cursor.get(), consumer, "a {path} client was closed"
+                );
             }
             CloseCause::Damaged(cursor) => {
-                tracing::error!(%cursor, "a {path} client was closed: an event in the log is not UTF-8");
+                tracing::error!(
+                    name: "storage_failure",
+                    cursor = cursor.get(), "a {path} client was closed: an event in the log is not UTF-8"
+                );
             }
         }
     }

@@ -142,7 +142,10 @@ impl Consumers {
     ) -> Result<Self, StorageError> {
         let keep_ms = u64::try_from(keep_unused.as_millis()).unwrap_or(u64::MAX);
         for consumer in log.forget_unused(table, |_| false, keep_ms)? {
-            tracing::info!(consumer, "deleted a consumer that had not connected for keep_unused_hours");
+            tracing::info!(
+                name: "consumer_expired",
+                consumer, "deleted a consumer that had not connected for keep_unused_hours"
+            );
         }
         let known = log.cursors(table)?.into_iter().map(|(key, row)| {
             let key: Arc<str> = key.into();
@@ -314,7 +317,10 @@ impl Inner {
             if self.forget(&consumer, is_old)? {
                 has_forgotten = true;
                 let consumer = &*consumer.key;
-                tracing::info!(consumer, "deleted a consumer that had not connected for keep_unused_hours");
+                tracing::info!(
+                    name: "consumer_expired",
+                    consumer, "deleted a consumer that had not connected for keep_unused_hours"
+                );
             }
         }
         Ok(has_forgotten)
@@ -336,6 +342,7 @@ impl Inner {
             if self.forget(&consumer, is_evictable)? {
                 let consumer = &*consumer.key;
                 tracing::info!(
+                    name: "consumer_evicted",
                     consumer,
                     "a consumer that never acknowledged anything was evicted for a new one"
                 );

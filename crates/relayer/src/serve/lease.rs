@@ -278,7 +278,9 @@ mod tests {
     use crate::event_log::StoreOptions;
 
     fn consumer(folder: &TempDir) -> Arc<Consumer> {
-        let log = EventLog::open(folder.path(), StoreOptions { fsync: false }, 1 << 20).unwrap();
+        let log =
+            EventLog::open(folder.path(), StoreOptions { fsync: false, ..StoreOptions::default() }, 1 << 20)
+                .unwrap();
         Arc::new(Consumer::new("a".into(), Cursors::Consumers, log, CursorRow::at(Cursor::START), None))
     }
 

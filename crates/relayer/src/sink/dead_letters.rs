@@ -164,9 +164,10 @@ impl DeadLetters {
         if let (Some(first), Some(last)) = (dropped.first(), dropped.last()) {
             self.dropped.inc_by(dropped.len() as u64);
             tracing::error!(
+                name: "dead_letters_dropped",
                 sink = &*self.sink,
-                %first,
-                %last,
+                first = first.get(),
+                last = last.get(),
                 count = dropped.len(),
                 "too many dead letters: the oldest were dropped, and the sink will not get them"
             );

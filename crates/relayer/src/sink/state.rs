@@ -244,9 +244,10 @@ impl Sink {
         }
         drop(ranges);
         tracing::error!(
+            name: "sink_events_lost",
             sink = &*self.name,
-            %first,
-            %last,
+            first = first.get(),
+            last = last.get(),
             "retention trimmed events before the sink had them; the sink will not get them"
         );
     }

@@ -39,7 +39,10 @@ impl Worker {
                 Interruption::Command(pending) => self.execute(pending).await?,
                 Interruption::Parked(reason) => {
                     let sink = &*self.context.sink.name;
-                    tracing::error!(sink, reason, "sink parked until an operator resumes it");
+                    tracing::error!(
+                        name: "sink_parked",
+                        sink, reason, "sink parked until an operator resumes it"
+                    );
                     self.parked = Some(reason);
                 }
             }
@@ -76,12 +79,12 @@ impl Worker {
         match command {
             Command::Pause => {
                 cursor_writer.set_paused(true).await?;
-                tracing::info!(sink = name, cursor = %sink.cursor(), "sink paused");
+                tracing::info!(name: "sink_paused", sink = name, cursor = sink.cursor().get(), "sink paused");
             }
             Command::Resume => {
                 cursor_writer.set_paused(false).await?;
                 self.parked = None;
-                tracing::info!(sink = name, cursor = %sink.cursor(), "sink resumed");
+                tracing::info!(name: "sink_resumed", sink = name, cursor = sink.cursor().get(), "sink resumed");
             }
             Command::Seek(cursor) => {
                 let from = sink.cursor();
@@ -89,7 +92,10 @@ impl Worker {
                 // the head would skip future events with these sequences.
                 let oldest = if cursor == Cursor::START { Cursor::before(log.floor()) } else { cursor };
                 cursor_writer.seek(oldest.min(log.head())).await?;
-                tracing::info!(sink = name, %from, to = %cursor, "sink moved to another cursor");
+                tracing::info!(
+                    name: "sink_moved",
+                    sink = name, from = from.get(), to = cursor.get(), "sink moved to another cursor"
+                );
             }
         }
         Ok(())

@@ -94,11 +94,14 @@ impl Workers {
         let ended = async { while self.tasks.join_next().await.is_some() {} };
         // Waits twice as long: once for the close, and once for storing the cursor.
         if timeout_at(deadline + 2 * SINK_CLOSE_MAX, ended).await.is_err() {
-            tracing::warn!(sinks = self.tasks.len(), "some sinks did not end in time");
+            tracing::warn!(
+                name: "sinks_undrained",
+                sinks = self.tasks.len(), "some sinks did not end in time"
+            );
         }
         for sink in self.sinks.iter() {
             let (name, cursor) = (&*sink.name, sink.cursor());
-            tracing::info!(sink = name, %cursor, "sink stopped");
+            tracing::info!(name: "sink_stopped", sink = name, cursor = cursor.get(), "sink stopped");
         }
     }
 
@@ -109,6 +112,7 @@ impl Workers {
         let is_used = |name: &str| used.contains(name);
         for sink in log.forget_unused(Cursors::Sinks, is_used, keep_ms)? {
             tracing::info!(
+                name: "sink_forgotten",
                 sink,
                 "deleted the cursor and the dead letters of a sink that is no longer configured"
             );

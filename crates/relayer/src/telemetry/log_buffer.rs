@@ -11,6 +11,9 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use tracing::Level;
+
+use super::record::Record;
 use crate::limits::{LOG_BUFFER_BYTES, LOG_FLUSH_MAX};
 
 static LINES: Lines = Lines::new();
@@ -131,13 +134,25 @@ impl Lines {
             LOST.fetch_add(unwritten.iter().filter(|byte| **byte == b'\n').count() as u64, Ordering::Relaxed);
             if lost > 0 {
                 // If this line is lost, too, the counter still shows the loss.
-                let _ = writeln!(out, "{lost} log lines were lost: standard error was too slow");
+                let _ = out.write_all(lines_were_lost(lost).as_bytes());
             }
             lines.clear();
             self.lock().is_writing = false;
             self.changed.notify_all();
         }
     }
+}
+
+/// The line that reports lost lines.
+fn lines_were_lost(lost: u64) -> String {
+    let record = Record {
+        level: Level::WARN,
+        target: module_path!(),
+        event: "log_lines_lost",
+        message: format_args!("{lost} log lines were lost: standard error was too slow"),
+        fields: &[("lines", &lost)],
+    };
+    record.to_string()
 }
 
 /// Writes as many bytes as possible and returns the rest.
@@ -222,7 +237,7 @@ mod tests {
         }
         let text = String::from_utf8(all).unwrap();
         assert!(text.starts_with("first\nx"), "in order");
-        assert!(text.contains(&format!("\n{lost} log lines were lost")), "the loss is reported");
+        assert!(text.contains(&format!(": {lost} log lines were lost")), "the loss is reported");
         assert_eq!(text.matches('x').count(), long.len().saturating_sub(1) * (20 - lost as usize));
     }
 

@@ -1,5 +1,5 @@
-//! Sets up logging to standard error through [`log_buffer`], at the configured level unless
-//! `RUST_LOG` is set.
+//! Sets up logging to standard error through [`log_buffer`] in the format of [`record`], at the
+//! configured level unless `RUST_LOG` is set.
 
 use std::io::IsTerminal;
 
@@ -10,6 +10,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::log_buffer;
+use super::record::{self, Lines};
 
 /// Starts logging at this level for the gateway. A `RUST_LOG` that does not parse is reported in
 /// the log itself.
@@ -26,14 +27,17 @@ pub fn start(level: &str) {
         .with_env_filter(filter)
         .with_writer(|| log_buffer::Line)
         .log_internal_errors(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal() && !record::is_json())
+        .event_format(Lines::default())
         .finish()
         // RUST_LOG cannot override this filter.
         .with(filter_fn(|line| may_be_logged(line.target(), *line.level())))
         .init();
     if let Some(error) = problem {
-        tracing::warn!(%error, "RUST_LOG is invalid and is ignored; [monitoring] log_level applies");
+        tracing::warn!(
+            name: "rust_log_invalid",
+            %error, "RUST_LOG is invalid and is ignored; [monitoring] log_level applies"
+        );
     }
 }
 

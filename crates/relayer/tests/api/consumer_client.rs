@@ -134,7 +134,8 @@ pub fn in_a_process<T>(folder: &Path, body: impl AsyncFnOnce(Gateway) -> T) -> T
 
 /// Writes cursor rows before the gateway starts.
 pub fn prepare(folder: &Path, rows: &[(&str, CursorRow)]) {
-    let log = EventLog::open(folder, StoreOptions { fsync: false }, 1 << 20).unwrap();
+    let log =
+        EventLog::open(folder, StoreOptions { fsync: false, ..StoreOptions::default() }, 1 << 20).unwrap();
     for (name, row) in rows {
         log.set_cursor(Cursors::Consumers, name, *row).unwrap();
     }

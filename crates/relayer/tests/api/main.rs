@@ -6,6 +6,7 @@
 #[path = "../support/description.rs"]
 mod described;
 
+mod alerts;
 mod auth;
 mod consumer_client;
 mod cors;

@@ -6,6 +6,7 @@ use moltrade_relayer::clock::unix_ms;
 use moltrade_relayer::ingest::DropReason;
 use moltrade_relayer::relay::{ConnectionState, Coverage};
 use relay_sim::wait::until_async;
+use serde_json::Value;
 
 use crate::gateway::{Gateway, Setup, next, request};
 
@@ -197,4 +198,65 @@ async fn figures_come_as_json_too() {
     {
         assert!(memory[part][figure].as_u64().unwrap() > 0, "{part}.{figure}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_parts_of_the_memory_add_up_to_the_resident_memory() {
+    let gateway = Gateway::start().await;
+    gateway.append_numbered(10).await;
+    let _client = gateway.connect("?cursor=0").await;
+    let memory = gateway.get("/api/metrics/memory").await.json();
+    let bytes = |path: &str| {
+        memory.pointer(path).and_then(Value::as_i64).unwrap_or_else(|| panic!("{path} is not in {memory}"))
+    };
+    let parts: i64 = [
+        "/program/bytes",
+        "/tail/bytes",
+        "/bloom/bytes",
+        "/hotset/bytes",
+        "/lru/bytes",
+        "/in_flight/bytes",
+        "/queue/bytes",
+        "/relay_connections/bytes",
+        "/websocket_clients/bytes",
+        "/fanout/bytes",
+        "/rocksdb/block_cache_bytes",
+        "/rocksdb/memtables_bytes",
+        "/rocksdb/table_readers_bytes",
+    ]
+    .map(bytes)
+    .iter()
+    .sum();
+    assert_eq!(parts, bytes("/accounted_bytes"));
+    assert_eq!(parts + bytes("/unaccounted_bytes"), bytes("/resident_bytes"));
+    assert_eq!(bytes("/websocket_clients/bytes"), 20 << 10);
+    assert!(bytes("/rocksdb/block_cache_pinned_bytes") <= bytes("/rocksdb/block_cache_bytes"));
+    assert!(bytes("/limit_bytes") >= bytes("/resident_bytes"));
+
+    let text = gateway.get("/metrics").await.text;
+    let value = |name: &str| -> i64 {
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("{name} is not in {text}")).parse().unwrap()
+    };
+    let parts: i64 = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("memory_part_bytes{")?.split(' ').nth(1))
+        .map(|bytes| bytes.parse::<i64>().unwrap())
+        .sum();
+    assert_eq!(parts + value("memory_unaccounted_bytes"), value("memory_usage_bytes"));
+    assert_eq!(value("memory_part_bytes{part=\"websocket_clients\"}"), 20 << 10);
+    assert!(value("memory_limit_bytes") >= value("memory_usage_bytes"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alerts_have_their_figures_of_disk_and_process() {
+    let gateway = Gateway::start().await;
+    let text = gateway.get("/metrics").await.text;
+    let value = |name: &str| -> u64 {
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("{name} is not in {text}")).parse().unwrap()
+    };
+    assert!(value("disk_free_bytes") > value("disk_min_free_bytes"), "{text}");
+    let started = value("process_start_time_seconds");
+    assert!((unix_ms() / 1000 - 600..=unix_ms() / 1000).contains(&started), "{started}");
 }

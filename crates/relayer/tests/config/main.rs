@@ -16,7 +16,10 @@ use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::path::Path;
 use std::time::Duration;
 
-use moltrade_relayer::config::{Config, ConfigErrors, Filters, Loaded, LogLevel, Output, Relay, Storage};
+use moltrade_relayer::config::{
+    Config, ConfigErrors, Filters, Loaded, LogFormat, LogLevel, Output, Relay, Storage,
+};
+use moltrade_relayer::event_log::EventCompression;
 
 fn parse(text: &str, environment: &[(&str, &str)]) -> Result<Loaded, ConfigErrors> {
     let environment = environment.iter().map(|(name, value)| (name.to_string(), value.to_string()));
@@ -77,11 +80,14 @@ fn values_become_types() {
         max_age_hours = 24
         [storage]
         fsync = false
+        compression = 'zstd'
+        background_jobs = 4
         [output]
         max_latency_ms = 5
         batch_size = 0x10
         [monitoring]
         log_level = 'debug'
+        log_format = 'json'
         prometheus_port = 0
         [postgres]
         dsn = 'postgres://me:hunter2@localhost/db'
@@ -113,7 +119,15 @@ fn values_become_types() {
             ..Filters::default()
         }
     );
-    assert_eq!(config.storage, Storage { fsync: false, ..Storage::default() });
+    assert_eq!(
+        config.storage,
+        Storage {
+            fsync: false,
+            compression: EventCompression::Zstd,
+            background_jobs: 4,
+            ..Storage::default()
+        }
+    );
     assert_eq!(
         config.output,
         Output {
@@ -123,6 +137,7 @@ fn values_become_types() {
         }
     );
     assert_eq!(config.monitoring.log_level, LogLevel::Debug);
+    assert_eq!(config.monitoring.log_format, LogFormat::Json);
     assert_eq!(config.monitoring.prometheus_port, None);
     assert_eq!(config.postgres.dsn.unwrap().reveal(), "postgres://me:hunter2@localhost/db");
 }

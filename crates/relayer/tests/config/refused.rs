@@ -1,7 +1,7 @@
 //! Refused settings, with the exact errors.
 
 use moltrade_relayer::config::Config;
-use moltrade_relayer::event_log::free_bytes_needed;
+use moltrade_relayer::event_log::StoreOptions;
 
 use super::{accepted, parse, refused, refused_variable};
 
@@ -23,7 +23,7 @@ fn unknown_names_are_refused_with_a_suggestion() {
     refused(
         "[storage]\nxyz = 1",
         &[
-            "config.toml:2:1: storage.xyz: unknown key; allowed: fsync, retention_hours, max_bytes, min_free_bytes, tail_bytes",
+            "config.toml:2:1: storage.xyz: unknown key; allowed: fsync, retention_hours, max_bytes, min_free_bytes, tail_bytes, block_cache_bytes, write_buffer_bytes, background_jobs, compression",
         ],
     );
     refused(
@@ -214,15 +214,32 @@ fn settings_without_effect_cause_a_warning() {
 
 #[test]
 fn a_minimum_of_free_bytes_below_what_the_database_needs_is_raised_with_a_warning() {
-    let needed = free_bytes_needed();
+    let needed = StoreOptions::default().free_bytes_needed();
     let low = parse("storage.min_free_bytes = 1_000_000", &[]).unwrap();
     assert_eq!(low.config.free_bytes_min(), needed);
     let told = format!("storage.min_free_bytes is 1000000, but the database may need {needed} bytes");
     assert!(low.warnings.len() == 1 && low.warnings[0].starts_with(&told), "{:?}", low.warnings);
+    // Larger write buffers need more: two of events, and two of half the size of ids.
+    let large = parse("storage.write_buffer_bytes = 134_217_728", &[]).unwrap();
+    assert_eq!(large.config.free_bytes_min(), needed + 3 * (64 << 20));
+    assert_eq!(large.warnings.len(), 1, "{:?}", large.warnings);
     for (bytes, least) in [(0, 0), (needed, needed), (2 * needed, 2 * needed)] {
         let loaded = parse(&format!("storage.min_free_bytes = {bytes}"), &[]).unwrap();
         assert_eq!((loaded.config.free_bytes_min(), loaded.warnings.len()), (least, 0));
     }
+}
+
+#[test]
+fn settings_of_rocksdb_are_checked() {
+    refused(
+        "[storage]\nblock_cache_bytes = 1000\nwrite_buffer_bytes = 0\nbackground_jobs = 65\ncompression = 'gzip'\n",
+        &[
+            "config.toml:2:21: storage.block_cache_bytes: found 1000; allowed: a whole number of bytes from 1048576 to 68719476736",
+            "config.toml:3:22: storage.write_buffer_bytes: found 0; allowed: a whole number of bytes from 4194304 to 1073741824",
+            "config.toml:4:19: storage.background_jobs: found 65; allowed: a whole number from 1 to 64",
+            "config.toml:5:15: storage.compression: found \"gzip\"; allowed: \"none\", \"lz4\" or \"zstd\"",
+        ],
+    );
 }
 
 #[test]

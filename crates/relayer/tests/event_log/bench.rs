@@ -93,7 +93,7 @@ impl Running {
 fn open(folder: &Path, fsync: bool, room: Reserve) -> Arc<EventLog> {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
-        let (options, clock) = (StoreOptions { fsync }, Clock::system());
+        let (options, clock) = (StoreOptions { fsync, ..StoreOptions::default() }, Clock::system());
         match EventLog::open_with(folder, options, TAIL_BYTES, clock, room.clone()) {
             Err(OpenError::Locked { .. }) if Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(2));

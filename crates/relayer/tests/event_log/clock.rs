@@ -16,7 +16,7 @@ const DAY_SECS: i64 = 86_400;
 const KEEP_MS: u64 = 30 * 86_400_000;
 
 fn open(folder: &TempDir, clock: &Clock) -> Arc<EventLog> {
-    let options = StoreOptions { fsync: false };
+    let options = StoreOptions { fsync: false, ..StoreOptions::default() };
     EventLog::open_with(folder.path(), options, 1 << 20, clock.clone(), Reserve::none()).expect("opens")
 }
 

@@ -12,7 +12,8 @@ use crate::bench::events;
 #[test]
 fn invariant_3_a_batch_is_on_disk_before_anybody_sees_it() {
     let folder = TempDir::new().expect("a folder");
-    let log = EventLog::open(folder.path(), StoreOptions { fsync: true }, 1 << 20).expect("opens");
+    let log = EventLog::open(folder.path(), StoreOptions { fsync: true, ..StoreOptions::default() }, 1 << 20)
+        .expect("opens");
     let options = SequencerOptions { batch_size: 10 };
     let sequencer = Sequencer::new(Arc::clone(&log), options, Arc::new(DiskFull::default())).expect("a log");
     let (sender, receiver) = sync_channel(10);

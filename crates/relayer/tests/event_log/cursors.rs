@@ -50,8 +50,13 @@ fn a_sink_and_a_consumer_may_have_the_same_name() {
 fn unused_cursors_are_deleted_after_a_while() {
     let folder = TempDir::new().expect("a folder");
     let (clock, manual_clock) = Clock::manual();
-    let log =
-        EventLog::open_with(folder.path(), StoreOptions { fsync: false }, 1 << 20, clock, Reserve::none());
+    let log = EventLog::open_with(
+        folder.path(),
+        StoreOptions { fsync: false, ..StoreOptions::default() },
+        1 << 20,
+        clock,
+        Reserve::none(),
+    );
     let log = log.expect("opens");
     for (name, cursor) in [("used", 1), ("gone", 2)] {
         log.set_cursor(Cursors::Sinks, name, CursorRow::at(Cursor::from_number(cursor))).expect("written");
@@ -117,7 +122,8 @@ fn earlier_and_later_formats_are_refused_and_left_as_they_are() {
         let folder = TempDir::new().expect("a folder");
         Running::open(folder.path()).stop();
         set_format(folder.path(), other);
-        let opened = EventLog::open(folder.path(), StoreOptions { fsync: false }, 1 << 20);
+        let opened =
+            EventLog::open(folder.path(), StoreOptions { fsync: false, ..StoreOptions::default() }, 1 << 20);
         let error = opened.expect_err("another format");
         assert!(matches!(error, OpenError::OtherFormat { found, .. } if found == other), "{error}");
         let told = error.to_string();

@@ -62,6 +62,6 @@ fn invariant_7_a_damaged_identity_is_never_read_as_absent() {
         let meta = database.cf_handle(keys::META).expect("a family");
         database.put_cf(meta, keys::META_LOG_ID, [1, 2, 3]).expect("written");
     }
-    let opened = EventLog::open(folder.path(), StoreOptions { fsync: false }, 0);
+    let opened = EventLog::open(folder.path(), StoreOptions { fsync: false, ..StoreOptions::default() }, 0);
     assert!(matches!(opened, Err(OpenError::Storage(_))), "{opened:?}");
 }

@@ -60,7 +60,9 @@ fn interleavings(left: [usize; 2]) -> Vec<Vec<usize>> {
 #[test]
 fn invariant_6_a_mark_is_committed_with_the_events_before_it_or_later() {
     let folder = TempDir::new().expect("a folder");
-    let log = EventLog::open(folder.path(), StoreOptions { fsync: false }, TAIL_BYTES).expect("opens");
+    let log =
+        EventLog::open(folder.path(), StoreOptions { fsync: false, ..StoreOptions::default() }, TAIL_BYTES)
+            .expect("opens");
     let mut with_events = 0;
     for (number, order) in interleavings([4, 4]).into_iter().enumerate() {
         for batch_size in [1, 2, 3, 100] {

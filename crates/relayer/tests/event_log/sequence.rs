@@ -104,7 +104,8 @@ fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
 #[test]
 fn a_log_that_cannot_be_opened_says_why() {
     let folder = TempDir::new().expect("a folder");
-    let open = || EventLog::open(folder.path(), StoreOptions { fsync: true }, 1 << 20);
+    let open =
+        || EventLog::open(folder.path(), StoreOptions { fsync: true, ..StoreOptions::default() }, 1 << 20);
     let log = Running::open(folder.path());
     log.append(events([1]));
     let error = open().expect_err("locked");
@@ -113,7 +114,11 @@ fn a_log_that_cannot_be_opened_says_why() {
 
     let file = TempDir::new().expect("a folder");
     std::fs::write(file.path().join("file"), "").expect("written");
-    let error = EventLog::open(&file.path().join("file"), StoreOptions { fsync: true }, 1 << 20);
+    let error = EventLog::open(
+        &file.path().join("file"),
+        StoreOptions { fsync: true, ..StoreOptions::default() },
+        1 << 20,
+    );
     let error = error.expect_err("not a folder");
     assert!(matches!(error, OpenError::Unusable { .. }), "{error}");
 

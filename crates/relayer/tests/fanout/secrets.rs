@@ -12,7 +12,7 @@ use moltrade_relayer::nip19::{nsec, secret_key};
 use relay_sim::wait::within;
 use ring::hmac;
 use rocksdb::{DB, IteratorMode, Options};
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection, Row};
 use tokio_websockets::Message;
 use wire::Signer;
@@ -44,6 +44,12 @@ async fn invariant_8_no_secret_leaks_with_the_embedded_registry() {
     needles.search("rows of RocksDB", &database);
     assert!(contains(&database, CANARY), "the name of the bot is not in RocksDB");
     needles.search_files(site.folder());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invariant_8_no_secret_leaks_into_a_log_of_json() {
+    let site = Site::empty().set("RELAYER_MONITORING__LOG_FORMAT", "json");
+    run(&site, None).await.search_files(site.folder());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -289,18 +295,38 @@ async fn run(site: &Site, database: Option<&Database>) -> Needles {
     assert!(running.ended().await.success());
     fs::remove_file(&config).unwrap();
     let log = running.stderr();
-    assert!(log.contains(CANARY) && log.contains(" TRACE "), "the log is not searched");
+    let is_json = log.starts_with('{');
+    let trace = if is_json { "\"level\":\"TRACE\"" } else { " TRACE " };
+    assert!(log.contains(CANARY) && log.contains(trace), "the log is not searched");
     needles.search("the log", log.as_bytes());
+    if is_json {
+        needles.search("the log without escapes", unescaped(&log).as_bytes());
+    }
     assert!(scribe.answers.contains(CANARY), "the answers are not searched");
     needles.search("the answers", scribe.answers.as_bytes());
     needles
+}
+
+/// All texts of a log of JSON.
+fn unescaped(log: &str) -> String {
+    let line = |line: &str| -> serde_json::Map<String, Value> {
+        serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+    };
+    let texts = |mut line: serde_json::Map<String, Value>| {
+        let fields = line.remove("fields").and_then(|fields| Some(fields.as_object()?.clone()));
+        let values = line.into_iter().chain(fields.expect("fields"));
+        values.map(|(key, value)| {
+            format!("{key}={}\n", value.as_str().map_or(value.to_string(), str::to_owned))
+        })
+    };
+    log.lines().map(line).flat_map(texts).collect()
 }
 
 /// Puts secrets in places where they do not belong.
 async fn misplace(scribe: &mut Scribe, bot: &Bot, follower: &Follower) {
     let (bot_key, key) = (bot.key.pubkey(), follower.key.pubkey());
     let body = |body: String| Request::new("POST", "/api/subscriptions").json(body);
-    let other = |field: &str, value: serde_json::Value| {
+    let other = |field: &str, value: Value| {
         let mut object = json!({ "bot_pubkey": bot_key, "follower_pubkey": key });
         object[field] = value;
         body(object.to_string())

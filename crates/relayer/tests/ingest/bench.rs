@@ -30,7 +30,9 @@ impl Bench {
 
     pub fn with_sizes(sizes: DedupeSizes) -> Self {
         let folder = TempDir::new().expect("a folder");
-        let log = EventLog::open(folder.path(), StoreOptions { fsync: false }, 1 << 20).expect("a new log");
+        let log =
+            EventLog::open(folder.path(), StoreOptions { fsync: false, ..StoreOptions::default() }, 1 << 20)
+                .expect("a new log");
         let dedupe = Arc::new(Dedupe::new(Arc::clone(&log), sizes));
         dedupe.rebuild(|| false).expect("readable");
         let shard = Shard::new(Arc::clone(&dedupe), Admission::shared(&Filters::default()));

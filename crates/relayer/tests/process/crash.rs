@@ -106,7 +106,9 @@ async fn invariant_2_crashes_around_the_commit_lose_and_repeat_nothing() {
 /// Reads the coverage from a killed gateway's folder, and asserts that the log has all events in
 /// the claimed spans. Returns the total of claimed seconds.
 fn assert_claims_are_true(site: &Site, sim: &Sim) -> u64 {
-    let log = EventLog::open(&site.log_path(), StoreOptions { fsync: true }, 1 << 20).expect("opens");
+    let log =
+        EventLog::open(&site.log_path(), StoreOptions { fsync: true, ..StoreOptions::default() }, 1 << 20)
+            .expect("opens");
     let rows = log.relay_rows(RelayTable::Coverage).expect("readable");
     let mut seconds = 0;
     for (relay, url) in sim.urls().iter().enumerate() {

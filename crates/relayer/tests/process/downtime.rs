@@ -177,7 +177,9 @@ async fn is_down_while_much_is_published(seed: u64, down: Down) {
 fn set_back_what_is_proven(site: &Site) {
     use moltrade_relayer::event_log::{EventLog, RelayTable, StoreOptions};
     use moltrade_relayer::relay::Coverage;
-    let log = EventLog::open(&site.log_path(), StoreOptions { fsync: true }, 1 << 20).expect("opens");
+    let log =
+        EventLog::open(&site.log_path(), StoreOptions { fsync: true, ..StoreOptions::default() }, 1 << 20)
+            .expect("opens");
     for (relay, row) in log.relay_rows(RelayTable::Coverage).expect("readable") {
         let known = Coverage::from_row(&row).expect("a row");
         let then = now() - SPAN_SECS - 60;

@@ -27,7 +27,9 @@ fn follow(follower: u64) -> FollowKey {
 
 /// A store, and the key of the gateway that owns it.
 fn store(folder: &TempDir) -> (Arc<Embedded>, Signer) {
-    let log = EventLog::open(folder.path(), StoreOptions { fsync: false }, 1 << 20).unwrap();
+    let log =
+        EventLog::open(folder.path(), StoreOptions { fsync: false, ..StoreOptions::default() }, 1 << 20)
+            .unwrap();
     (Arc::new(Embedded::new(log)), Signer::from_seed(50))
 }
 

@@ -143,8 +143,12 @@ async fn concurrent_writes_are_resealed_or_refused(store: &dyn Store) {
 #[tokio::test]
 async fn the_embedded_registry_survives_a_restart() {
     let folder = TempDir::new().unwrap();
-    let open =
-        || Embedded::new(EventLog::open(folder.path(), StoreOptions { fsync: false }, 1 << 20).unwrap());
+    let open = || {
+        Embedded::new(
+            EventLog::open(folder.path(), StoreOptions { fsync: false, ..StoreOptions::default() }, 1 << 20)
+                .unwrap(),
+        )
+    };
     let store = open();
     let unowned = store.write(OWNER, Vec::new()).await.unwrap_err();
     assert!(matches!(unowned, RegistryError::Damaged(_)), "{unowned:?}");

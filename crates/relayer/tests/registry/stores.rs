@@ -32,7 +32,9 @@ enum Kept {
 impl TestStore {
     pub async fn embedded() -> Self {
         let folder = TempDir::new().unwrap();
-        let log = EventLog::open(folder.path(), StoreOptions { fsync: false }, 1 << 20).unwrap();
+        let log =
+            EventLog::open(folder.path(), StoreOptions { fsync: false, ..StoreOptions::default() }, 1 << 20)
+                .unwrap();
         let store = Box::new(Embedded::new(log));
         store.prepare(OWNER).await.unwrap();
         Self { store, _kept: Kept::Folder(folder) }

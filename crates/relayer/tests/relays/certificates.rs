@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use moltrade_relayer::config::Config;
+use moltrade_relayer::relay::DialFailure;
 use relay_sim::{Certificate, Count, Sim};
 use tempfile::TempDir;
 
@@ -34,6 +35,9 @@ async fn a_private_authority_is_trusted_for_what_it_signed_and_bad_certificates_
         assert_eq!(sim.stats().of(relay, Count::Connections), 0, "nothing was said to it");
     }
     gateway.assert_holds_exactly(&sim.events_on(&[0]));
+    let failures = &gateway.metrics.relay.relay_dial_failures;
+    assert!(failures[DialFailure::Certificate].get() >= 3);
+    assert_eq!(failures.total(), failures[DialFailure::Certificate].get(), "nothing else failed");
     // Without the file, the gateway does not trust the authority.
     gateway.restart(|config| config.relay.extra_ca_file = None).await;
     let reason = gateway.until_in(0, "backing_off").await;

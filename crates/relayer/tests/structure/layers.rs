@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::read_to_string;
 use std::path::{Path, PathBuf};
 
-const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
+pub(crate) const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
 const ARCHITECTURE: &str = include_str!("../../../../ARCHITECTURE.md");
 const RELAY: &str = include_str!("../../src/relay/mod.rs");
 const FANOUT: &str = include_str!("../../src/fanout/mod.rs");
@@ -50,7 +50,7 @@ impl Permitted {
     }
 }
 
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = folder.read_dir().expect("a folder");
     let paths = entries.map(|entry| entry.expect("an entry").path());
     paths
@@ -67,6 +67,11 @@ fn module_of(file: &Path, folder: &Path) -> Option<String> {
     (!["lib", "main", "mod"].contains(&module.as_str())).then_some(module)
 }
 
+/// A source without its unit tests.
+pub(crate) fn code_of(source: &str) -> &str {
+    source.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default()
+}
+
 /// The path from a file up to `folder`, made of `super::`.
 fn upward(file: &Path, folder: &Path) -> String {
     let path = file.strip_prefix(folder).expect("it is within the folder");
@@ -77,8 +82,7 @@ fn upward(file: &Path, folder: &Path) -> String {
 /// The direct submodules of `root` (`crate::`, a path below it, or repeated `super::`) that a
 /// source file names outside of unit tests and comments.
 fn imports(source: &str, root: &str) -> BTreeSet<String> {
-    let code = source.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-    let code: String = code
+    let code: String = code_of(source)
         .lines()
         .filter(|line| !line.trim_start().starts_with("//"))
         .flat_map(|line| [line.split(" // ").next().unwrap_or_default(), "\n"])

@@ -82,7 +82,10 @@ pub(in crate::api) async fn register(
     let registered = fanout.registry.register(bot, name.clone(), new_bots).await.map_err(Refusal::from)?;
     let Registered { is_new, is_approved } = registered;
     if is_new {
-        tracing::info!(%bot, name = name.as_str(), is_approved, "a bot was registered");
+        tracing::info!(
+            name: "bot_registered",
+            %bot, name = name.as_str(), is_approved, "a bot was registered"
+        );
     }
     let body = RegisteredBot {
         bot_pubkey: HexKey(bot),
@@ -168,7 +171,7 @@ pub(in crate::api) async fn approve(
     let bot = bot_in(bot)?;
     let approved = fanout.registry.approve(bot).await.map_err(Refusal::from)?;
     if approved {
-        tracing::info!(%bot, "a bot was approved");
+        tracing::info!(name: "bot_approved", %bot, "a bot was approved");
     }
     Ok(Json(ApprovedBot { bot_pubkey: HexKey(bot), state: BotState::of(true), approved }))
 }
@@ -197,7 +200,7 @@ pub(in crate::api) async fn remove(
     call.count(fanout)?;
     let deleted = fanout.registry.remove_bot(bot).await.map_err(Refusal::from)?;
     if deleted {
-        tracing::info!(%bot, "a bot was removed, and its follows with it");
+        tracing::info!(name: "bot_removed", %bot, "a bot was removed, and its follows with it");
     }
     Ok(Json(DeletedBot { bot_pubkey: HexKey(bot), deleted }))
 }

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use crate::event_log::free_space::{FreeSpace, NoRoom};
 use crate::event_log::keys::{FORMAT_OLDEST, FORMAT_VERSION};
-use crate::event_log::store::options::free_bytes_needed;
 
 /// Why the log cannot be opened. A user can fix each of these problems.
 #[derive(Debug, thiserror::Error)]
@@ -114,18 +113,23 @@ impl StorageError {
 const NO_SPACE: &str = "No space left on device";
 
 /// The error for a log that cannot be opened because the disk is full.
-pub(super) fn full(path: &Path) -> OpenError {
+pub(super) fn full(path: &Path, needed_bytes: u64) -> OpenError {
     // A folder that does not exist yet will be created on the file system of its parent.
     let existing = path.ancestors().find(|folder| folder.exists()).unwrap_or(path);
     let free_bytes = FreeSpace::of(existing.to_owned()).bytes().unwrap_or(0);
-    OpenError::Full { path: path.to_owned(), free_bytes, needed_bytes: free_bytes_needed() }
+    OpenError::Full { path: path.to_owned(), free_bytes, needed_bytes }
 }
 
 /// Classifies an input or output error of RocksDB by its text; there is no other way.
-pub(super) fn open_error(path: &Path, kind: &rocksdb::ErrorKind, reason: String) -> OpenError {
+pub(super) fn open_error(
+    path: &Path,
+    free_bytes_needed: u64,
+    kind: &rocksdb::ErrorKind,
+    reason: String,
+) -> OpenError {
     let path = path.to_owned();
     if reason.contains(NO_SPACE) {
-        return full(&path);
+        return full(&path, free_bytes_needed);
     }
     let is_lock = reason.contains("lock hold by current process") || reason.contains("While lock file");
     match kind {
@@ -146,10 +150,10 @@ mod tests {
     fn a_full_disk_at_the_start_says_make_room() {
         let reason = "IO error: No space left on device: While appending to file: /data/log/000012.sst: No space \
                       left on device";
-        let error = open_error(Path::new("/"), &rocksdb::ErrorKind::IOError, reason.to_owned());
+        let error = open_error(Path::new("/"), 250_000_001, &rocksdb::ErrorKind::IOError, reason.to_owned());
         let told = error.to_string();
         assert!(told.starts_with("make room: the disk under / is full"), "{told}");
-        assert!(told.contains(&free_bytes_needed().to_string()), "{told}");
+        assert!(told.contains("250000001"), "{told}");
         assert!(!told.contains("IO error"), "{told}");
     }
 }

@@ -10,18 +10,17 @@ use crate::event_log::keys;
 enum Scope {
     /// One column family. The reported figure is the sum over all of them.
     EachFamily,
-    /// A block cache. `events` and `ids` share one cache; each other family has its own.
-    EachCache,
-    /// The database: every column family gives the same answer.
+    /// The database, or the block cache that all column families share: each gives the same answer.
     Database,
     /// A flag; the figure is 1 if the flag is set for any column family.
     AnyFamily,
 }
 
-const FIGURES: [(&str, &property::PropName, Scope); 9] = [
+const FIGURES: [(&str, &property::PropName, Scope); 10] = [
     ("estimate_num_keys", property::ESTIMATE_NUM_KEYS, Scope::EachFamily),
     ("memtables_bytes", property::CUR_SIZE_ALL_MEM_TABLES, Scope::EachFamily),
-    ("block_cache_bytes", property::BLOCK_CACHE_USAGE, Scope::EachCache),
+    ("block_cache_bytes", property::BLOCK_CACHE_USAGE, Scope::Database),
+    ("block_cache_pinned_bytes", property::BLOCK_CACHE_PINNED_USAGE, Scope::Database),
     ("table_readers_bytes", property::ESTIMATE_TABLE_READERS_MEM, Scope::EachFamily),
     ("live_sst_bytes", property::LIVE_SST_FILES_SIZE, Scope::EachFamily),
     ("pending_compaction_bytes", property::ESTIMATE_PENDING_COMPACTION_BYTES, Scope::EachFamily),
@@ -39,7 +38,6 @@ impl Store {
             };
             let value = match scope {
                 Scope::EachFamily => sum(&keys::FAMILIES),
-                Scope::EachCache => sum(&[keys::EVENTS, keys::META, keys::RELAYS, keys::CURSORS]),
                 Scope::Database => sum(&[keys::EVENTS]),
                 Scope::AnyFamily => sum(&keys::FAMILIES).min(1),
             };

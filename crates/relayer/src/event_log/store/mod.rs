@@ -17,7 +17,7 @@ use rocksdb::properties::{ESTIMATE_NUM_KEYS, PropName};
 use rocksdb::{ColumnFamily, DB, DBPinnableSlice, WriteBatch};
 
 pub use error::{OpenError, StorageError};
-pub use options::free_bytes_needed;
+pub use options::{EventCompression, StoreOptions};
 
 use super::backup;
 use super::entry::{Cursor, Seq};
@@ -28,13 +28,6 @@ use batch::Batch;
 use error::{full, open_error};
 use options::{Forgettable, column_families, database_options};
 pub(super) use read::reading;
-
-/// The settings of the log on disk.
-#[derive(Debug, Clone)]
-pub struct StoreOptions {
-    /// Whether a commit waits until it is on the disk.
-    pub fsync: bool,
-}
 
 /// An open log on disk.
 #[derive(Debug)]
@@ -53,32 +46,36 @@ impl Store {
         options: StoreOptions,
         room: Reserve,
     ) -> Result<Self, OpenError> {
+        let needed = options.free_bytes_needed();
         let unusable =
             |reason: &dyn ToString| OpenError::Unusable { path: path.to_owned(), reason: reason.to_string() };
         if path.exists() && !path.is_dir() {
             return Err(unusable(&"it is not a folder"));
         }
         std::fs::create_dir_all(path).map_err(|error| match error.kind() {
-            io::ErrorKind::StorageFull => full(path),
+            io::ErrorKind::StorageFull => full(path, needed),
             _ => unusable(&error),
         })?;
         if path.join(backup::RESTORE_UNFINISHED).try_exists().map_err(|error| unusable(&error))? {
             return Err(OpenError::RestoreUnfinished { path: path.to_owned() });
         }
         let forgettable = Arc::new(Forgettable::default());
-        let families = column_families(&forgettable);
-        let db = DB::open_cf_descriptors(&database_options(options.fsync), path, families)
-            .map_err(|error| open_error(path, &error.kind(), error.to_string()))?;
+        let families = column_families(&options, &forgettable);
+        let db = DB::open_cf_descriptors(&database_options(&options), path, families)
+            .map_err(|error| open_error(path, needed, &error.kind(), error.to_string()))?;
         let log_id = LogId::random();
         let mut store = Self { db, room, fsync: options.fsync, forgettable, log_id, path: path.to_owned() };
-        store.check_format(path)?;
+        store.check_format(path, needed)?;
         let is_backup = backup::is_backup_in_place(path).map_err(|error| unusable(&error))?;
         match store.number(keys::META_LOG_ID)? {
             Some(number) if !is_backup => store.log_id = LogId::from_number(number),
             _ => store.set_log_id(log_id)?,
         }
         if is_backup {
-            tracing::warn!(id = %log_id, "the data folder is a backup that was put in place: the log has a new identity");
+            tracing::warn!(
+                name: "log_id_renewed",
+                id = %log_id, "the data folder is a backup that was put in place: the log has a new identity"
+            );
             backup::put_in_place(path).map_err(|error| unusable(&error))?;
         }
         // An interrupted backup or restore may have left files in the staging folder.
@@ -109,7 +106,7 @@ impl Store {
         Ok(())
     }
 
-    fn check_format(&self, path: &Path) -> Result<(), OpenError> {
+    fn check_format(&self, path: &Path, free_bytes_needed: u64) -> Result<(), OpenError> {
         match self.number(keys::META_FORMAT)? {
             Some(keys::FORMAT_VERSION) => Ok(()),
             Some(found) if !(keys::FORMAT_OLDEST..keys::FORMAT_VERSION).contains(&found) => {
@@ -118,9 +115,9 @@ impl Store {
             Some(_) | None => {
                 let mut batch = self.batch();
                 batch.set_number(keys::META_FORMAT, keys::FORMAT_VERSION);
-                batch
-                    .commit_durably()
-                    .map_err(|error| if error.reports_full_disk() { full(path) } else { error.into() })
+                batch.commit_durably().map_err(|error| {
+                    if error.reports_full_disk() { full(path, free_bytes_needed) } else { error.into() }
+                })
             }
         }
     }

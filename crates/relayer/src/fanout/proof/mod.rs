@@ -87,6 +87,11 @@ impl ProofVerifier {
         !matches!(self.gateway_url, GatewayUrl::Unknown)
     }
 
+    /// The number of tokens that are remembered.
+    pub(super) fn used_tokens(&self) -> usize {
+        self.used_tokens.lock().len()
+    }
+
     /// Verifies the signature, after all other checks.
     fn verify(&self, event: &UnverifiedEvent<'_>) -> Result<PublicKey, BadProof> {
         let verified = self.verifier.lock().verify(event).map_err(BadProof::Forged)?;

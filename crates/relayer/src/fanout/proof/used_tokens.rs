@@ -74,6 +74,10 @@ impl UsedTokens {
         TokenUse::First
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
     pub(super) fn forget_expired(&mut self, now: u64) {
         let settings = &mut self.settings;
         self.tokens.retain(|_, token| {

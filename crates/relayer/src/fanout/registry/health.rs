@@ -88,7 +88,10 @@ impl HealthMonitor {
         self.show(&Health::Up);
         if before != Health::Up {
             let seconds = since.elapsed().as_secs();
-            tracing::info!(store = self.store, seconds, "the registry of the fan-out can be used again");
+            tracing::info!(
+                name: "registry_up",
+                store = self.store, seconds, "the registry of the fan-out can be used again"
+            );
         }
     }
 
@@ -113,7 +116,10 @@ impl HealthMonitor {
             _ => Health::Down { since_ms, reason: error.kind(), is_transient: error.is_transient() },
         };
         if !health.is_like(&now) {
-            tracing::error!("{error}; known followers are still served, and the gateway keeps trying");
+            tracing::error!(
+                name: "registry_down",
+                "{error}; known followers are still served, and the gateway keeps trying"
+            );
         }
         self.show(&now);
         *health = now;

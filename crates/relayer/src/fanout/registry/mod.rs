@@ -197,6 +197,7 @@ impl Registry {
             self.store.load(self.owner, &mut each).await?;
             if weak > 0 {
                 tracing::warn!(
+                    name: "weak_secrets",
                     follows = weak,
                     "some follows have a weak shared secret, which would be refused today; they are still served: \
                      ask their followers to subscribe again with a random secret"
@@ -237,7 +238,10 @@ impl Registry {
     fn unseal(&self, follow: FollowRow) -> Option<UnsealedFollow> {
         let FollowKey { bot, follower } = follow.key;
         let message_key = self.message_key(&follow).inspect_err(|error| {
-            tracing::error!(%bot, %follower, "ignored a follow until its follower subscribes again: {error}");
+            tracing::error!(
+                name: "follow_ignored",
+                %bot, %follower, "ignored a follow until its follower subscribes again: {error}"
+            );
         });
         Some(UnsealedFollow { key: follow.key, secret: message_key.ok()?, since_ms: follow.since_ms })
     }

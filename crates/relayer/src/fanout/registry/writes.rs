@@ -143,7 +143,10 @@ impl Registry {
             Err(error) => return Err(error),
         }
         if let Some(first) = evicted.filter(|_| was_evicted) {
-            tracing::info!(bot = %first, "removed a bot without followers and signals to make room for a new one");
+            tracing::info!(
+                name: "bot_evicted",
+                bot = %first, "removed a bot without followers and signals to make room for a new one"
+            );
             self.directory.remove_bot(&first);
         }
         let registered = Registered { is_new, is_approved: row.is_approved };

@@ -228,7 +228,10 @@ impl<'a> Backfill<'a> {
     /// Records why the unproven part of a gap stays a gap.
     async fn give_up(&self, gap: &Gap, reason: &str) {
         let relay = &self.exchange.peer.url;
-        tracing::debug!(%relay, since = gap.since, until = gap.until, reason, "a gap remains");
+        tracing::debug!(
+            name: "gap_found",
+            %relay, since = gap.since, until = gap.until, reason, "a gap remains"
+        );
         let explain = |coverage: Option<Coverage>| {
             let mut coverage = coverage?;
             coverage.explain(gap.since, gap.until, &GapReason::Refused(reason.into()));

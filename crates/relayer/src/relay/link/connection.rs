@@ -15,7 +15,8 @@ use crate::clock::unix_ms;
 use crate::limits::{BACKOFF_MAX, PARKED};
 use crate::net::ConnectError;
 use crate::net::backoff::Backoff;
-use crate::relay::peer::{ConnectionState, Peer};
+use crate::net::handshake::HandshakeError;
+use crate::relay::peer::{ConnectionState, DialFailure, Peer};
 use crate::relay::protocol::{ExchangeError, Subscription};
 use crate::relay::shared::Shared;
 use crate::relay::transport::{DialError, SocketError};
@@ -114,7 +115,7 @@ impl Connection {
             Ok(socket) => {
                 self.peer.stats.connections.add(1);
                 self.shared.metrics.relay_connections.inc();
-                tracing::info!(relay = %self.peer.url, "relay connected");
+                tracing::info!(name: "relay_connected", relay = %self.peer.url, "relay connected");
                 self.peer.set_state(ConnectionState::Backfilling { since_ms: unix_ms() });
                 let (mut session, began) = (RelaySession::new(&self.peer, &self.shared), Instant::now());
                 let reason = session.run(socket, subscription, desired).await;
@@ -125,7 +126,10 @@ impl Connection {
                 }
                 reason
             }
-            Err(error) => DisconnectReason::Dial(error),
+            Err(error) => {
+                self.shared.metrics.relay_dial_failures[DialFailure::from(&error)].inc();
+                DisconnectReason::Dial(error)
+            }
         };
         self.peer.set_repair(None);
         self.wait_after(reason)
@@ -168,7 +172,7 @@ impl Connection {
         };
         let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let until_ms = unix_ms().saturating_add(milliseconds);
-        self.log(&text, milliseconds);
+        self.log(&text, milliseconds, matches!(reason, DisconnectReason::Offences));
         self.peer.set_state(match reason {
             DisconnectReason::Conversation(ExchangeError::NeedsAuthentication(_)) => {
                 ConnectionState::NeedsAuthentication { until_ms, reason: text }
@@ -181,13 +185,41 @@ impl Connection {
     }
 
     /// Logs the reason at `info` only if it changed, so that an unreachable relay does not fill the
-    /// log.
-    fn log(&mut self, reason: &str, milliseconds: u64) {
-        if self.logged_reason.as_deref() == Some(reason) {
+    /// log. A quarantine is always logged: each is longer than the one before.
+    fn log(&mut self, reason: &str, milliseconds: u64, is_quarantine: bool) {
+        if is_quarantine {
+            tracing::warn!(
+                name: "relay_quarantined",
+                relay = %self.peer.url, reason, milliseconds, "relay quarantined; Relayer tries again"
+            );
+            self.logged_reason = Some(reason.to_owned());
+        } else if self.logged_reason.as_deref() == Some(reason) {
             tracing::debug!(relay = %self.peer.url, reason, milliseconds, "still not connected");
         } else {
-            tracing::info!(relay = %self.peer.url, reason, milliseconds, "relay not connected; Relayer tries again");
+            tracing::info!(
+                name: "relay_disconnected",
+                relay = %self.peer.url, reason, milliseconds, "relay not connected; Relayer tries again"
+            );
             self.logged_reason = Some(reason.to_owned());
+        }
+    }
+}
+
+impl From<&DialError> for DialFailure {
+    fn from(error: &DialError) -> Self {
+        match error {
+            DialError::Url | DialError::Ourselves => Self::Unusable,
+            DialError::Upgrade(_) => Self::Upgrade,
+            DialError::Connect(error) => match error {
+                ConnectError::NoSuchName(_) | ConnectError::Dns(_) => Self::Dns,
+                ConnectError::NotPublic { .. } => Self::NotPublic,
+                ConnectError::Tcp(_) => Self::Tcp,
+                ConnectError::Host(_) | ConnectError::Tls(HandshakeError::Certificate(_)) => {
+                    Self::Certificate
+                }
+                ConnectError::Tls(_) => Self::Tls,
+                ConnectError::Timeout(_) => Self::Timeout,
+            },
         }
     }
 }

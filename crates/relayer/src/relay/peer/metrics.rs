@@ -2,14 +2,35 @@
 
 use std::sync::Arc;
 
-use enum_map::EnumMap;
+use enum_map::{Enum, EnumMap};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
+use strum::IntoStaticStr;
 
 use super::handle::Peer;
 use super::state::StateName;
 use crate::clock::unix_secs;
 use crate::telemetry::metrics::{PerLabel, metrics, set};
+
+/// What failed when a relay was dialled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum DialFailure {
+    /// The name does not exist or does not resolve.
+    Dns,
+    /// The address is not public.
+    NotPublic,
+    Tcp,
+    /// The certificate is not trusted, expired, or for another name.
+    Certificate,
+    /// Another failure of the TLS handshake.
+    Tls,
+    Timeout,
+    /// The server refused the WebSocket.
+    Upgrade,
+    /// The URL cannot be dialled, or leads to this gateway.
+    Unusable,
+}
 
 metrics! {
     /// The counters and gauges of relays.
@@ -26,6 +47,8 @@ metrics! {
         relays: PerLabel<StateName, Gauge> = "relays", PerLabel::new("state");
         /// Connections that were opened to relays.
         relay_connections: Counter = "relay_connections";
+        /// Failed dials of relays, by what failed.
+        relay_dial_failures: PerLabel<DialFailure, Counter> = "relay_dial_failures", PerLabel::new("reason");
         /// Requests that were sent to relays.
         relay_requests: Counter = "relay_requests";
         /// How often a relay said that we send too many requests.

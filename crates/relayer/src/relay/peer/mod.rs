@@ -20,7 +20,7 @@ pub(crate) use capabilities::{Capabilities, Form, LiveForm, Stated};
 pub(crate) use caps::{Basis, Caps, Size};
 pub use coverage::{Coverage, Gap, GapReason};
 pub use handle::{Peer, RepairProgress};
-pub use metrics::Metrics;
+pub use metrics::{DialFailure, Metrics};
 #[cfg(test)]
 pub(crate) use pace::Pace;
 pub use state::{ConnectionState, PastState, StateName};

@@ -28,7 +28,11 @@ impl WantedRelays {
             let url = match url.parse() {
                 Ok(url) => url,
                 Err(error) => {
-                    tracing::warn!(url, %error, "ignored a relay that was added or removed over the API: its URL is no longer accepted");
+                    tracing::warn!(
+                        name: "relay_ignored",
+                        url, %error,
+                        "ignored a relay that was added or removed over the API: its URL is no longer accepted"
+                    );
                     continue;
                 }
             };

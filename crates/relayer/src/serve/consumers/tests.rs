@@ -10,7 +10,7 @@ use crate::event_log::StoreOptions;
 use crate::event_log::free_space::{FreeSpace, Reserve};
 
 fn log(folder: &TempDir) -> Arc<EventLog> {
-    EventLog::open(folder.path(), StoreOptions { fsync: false }, 1 << 20).unwrap()
+    EventLog::open(folder.path(), StoreOptions { fsync: false, ..StoreOptions::default() }, 1 << 20).unwrap()
 }
 
 fn open(log: &Arc<EventLog>, table: Cursors, max: usize, keep_unused: Duration) -> Consumers {
@@ -96,7 +96,7 @@ async fn unused_consumers_of_the_owner_make_room() {
 async fn while_the_clock_is_in_doubt_no_consumer_is_forgotten() {
     let folder = TempDir::new().unwrap();
     let (clock, manual_clock) = Clock::manual();
-    let options = StoreOptions { fsync: false };
+    let options = StoreOptions { fsync: false, ..StoreOptions::default() };
     let log = EventLog::open_with(folder.path(), options, 1 << 20, clock.clone(), Reserve::none()).unwrap();
     let consumers = open(&log, Cursors::Followers, 2, Duration::from_secs(30 * 86_400));
     for name in ["x", "y"] {
@@ -119,7 +119,8 @@ async fn on_a_full_disk_acknowledgements_stay_in_memory_until_there_is_room() {
         let free = Arc::clone(&free);
         move || Ok(free.load(Ordering::Relaxed))
     });
-    let (options, room) = (StoreOptions { fsync: false }, Reserve { free_space, bytes_min: 1 });
+    let (options, room) =
+        (StoreOptions { fsync: false, ..StoreOptions::default() }, Reserve { free_space, bytes_min: 1 });
     let log = EventLog::open_with(folder.path(), options, 1 << 20, Clock::system(), room).unwrap();
     let consumers = followers(&log, 1);
     let is_written = || log.cursors(Cursors::Followers).unwrap()[0].1.has_acked;

@@ -321,7 +321,10 @@ impl<'t> Delivery<'t> {
         }
         self.is_failure_logged = false;
         self.sink.set_state(SinkState::CatchingUp { since_ms: unix_ms() });
-        tracing::info!(sink = &*self.sink.name, cursor = %self.in_flight.delivered(), "sink accepts events again");
+        tracing::info!(
+            name: "sink_recovered",
+            sink = &*self.sink.name, cursor = self.in_flight.delivered().get(), "sink accepts events again"
+        );
     }
 
     /// Backs off, and then sends the batch again.
@@ -348,7 +351,10 @@ impl<'t> Delivery<'t> {
         if std::mem::replace(&mut self.is_failure_logged, true) {
             tracing::debug!(sink, reason, milliseconds, "sink still does not accept events");
         } else {
-            tracing::warn!(sink, reason, milliseconds, "sink does not accept events; Relayer tries again");
+            tracing::warn!(
+                name: "sink_retrying",
+                sink, reason, milliseconds, "sink does not accept events; Relayer tries again"
+            );
         }
     }
 
@@ -432,7 +438,14 @@ impl<'t> Delivery<'t> {
         if logged.is_some_and(|(logged, at)| logged == reason && at.elapsed() < REFUSAL_LOGGED_EVERY) {
             tracing::debug!(sink, %first, events, reason, "the sink refused more events");
         } else {
-            tracing::warn!(sink, %first, events, reason, "the sink refused events: they are kept as dead letters");
+            tracing::warn!(
+                name: "dead_letter_written",
+                sink,
+                first = first.get(),
+                events,
+                reason,
+                "the sink refused events: they are kept as dead letters"
+            );
             self.logged_refusal = Some((reason.to_owned(), Instant::now()));
         }
     }

@@ -81,7 +81,10 @@ impl TcpTransport {
             context.sink.reconnects.inc();
         }
         let sink = &context.sink;
-        tracing::info!(sink = &*sink.name, address = &*sink.address, cursor = %sink.cursor(), "sink connected");
+        tracing::info!(
+            name: "sink_connected",
+            sink = &*sink.name, address = &*sink.address, cursor = sink.cursor().get(), "sink connected"
+        );
         let began = Instant::now();
         let mut delivery = Delivery::new(stream, context, &self.options);
         let stop = delivery.run(context).await;
@@ -110,7 +113,10 @@ impl TcpTransport {
         if self.logged.as_deref() == Some(&reason) {
             tracing::debug!(sink, reason, milliseconds, "sink still not connected");
         } else {
-            tracing::warn!(sink, reason, milliseconds, "sink not connected; Relayer tries again");
+            tracing::warn!(
+                name: "sink_retrying",
+                sink, reason, milliseconds, "sink not connected; Relayer tries again"
+            );
             self.logged = Some(reason.clone());
         }
         context.sink.set_retrying(rest, reason);

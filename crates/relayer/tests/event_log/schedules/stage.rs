@@ -30,7 +30,9 @@ pub struct Stage {
 
 impl Stage {
     pub fn open(folder: &Path, truth: Truth, tail_bytes: usize, runtime: Handle) -> Arc<Self> {
-        let log = EventLog::open(folder, StoreOptions { fsync: false }, tail_bytes).expect("opens");
+        let log =
+            EventLog::open(folder, StoreOptions { fsync: false, ..StoreOptions::default() }, tail_bytes)
+                .expect("opens");
         let runs_at_once = AtomicBool::new(false);
         Arc::new(Self { log, truth: Mutex::new(truth), runs_at_once, runtime })
     }

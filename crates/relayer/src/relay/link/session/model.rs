@@ -105,7 +105,7 @@ impl World {
     fn new(signer: Option<Signer>) -> Self {
         let folder = TempDir::new().expect("a folder");
         let (clock, manual_clock) = Clock::manual();
-        let (options, reserve) = (StoreOptions { fsync: false }, Reserve::none());
+        let (options, reserve) = (StoreOptions { fsync: false, ..StoreOptions::default() }, Reserve::none());
         let log = EventLog::open_with(folder.path(), options, 1 << 16, clock, reserve);
         let log = log.expect("a log");
         let (inboxes, mut receivers) = Inboxes::new(1, 1 << 16);

@@ -98,7 +98,9 @@ struct World {
 impl World {
     fn new() -> Self {
         let folder = TempDir::new().unwrap();
-        let log = EventLog::open(folder.path(), StoreOptions { fsync: false, ..StoreOptions::default() }, 1 << 20).unwrap();
+        let log =
+            EventLog::open(folder.path(), StoreOptions { fsync: false, ..StoreOptions::default() }, 1 << 20)
+                .unwrap();
         let (inbox, bursts) = sync_channel(64);
         let options = SequencerOptions { batch_size: 10 };
         let sequencer = Sequencer::new(Arc::clone(&log), options, Arc::default()).unwrap();

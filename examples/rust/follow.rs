@@ -3,11 +3,9 @@
 //!
 //! `follow --gateway http://127.0.0.1:8080 --bot npub1... --key-file follower.key --state
 //! follow.json` prints a line of JSON for each signal: `{"seq":42,"stale":false,"event":{...}}`.
-//! With a new state file, the program starts with the bot's oldest stored signal. The key is in the
-//! file, as nsec1... or hex, or in the variable `NOSTR_SECRET_KEY`. The key is not an argument,
-//! because `ps` shows arguments to everybody. `--shared-secret-file` requests encryption with the
-//! content of the file, without the final line break. Without the option, an earlier shared secret
-//! is removed.
+//! With a new state file, it starts with the bot's oldest stored signal. The key is in the file, as
+//! nsec1... or hex, or in `NOSTR_SECRET_KEY`: `ps` shows arguments. `--shared-secret-file` requests
+//! encryption with the file's content; without it, an earlier shared secret is removed.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
@@ -59,8 +57,7 @@ struct Args {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    // reqwest is built here without a TLS provider. With reqwest's default features, this line is
-    // not needed.
+    // Only needed because reqwest is built here without its default features.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let args = Args::parse();
     let shared_secret = args.shared_secret_file.as_ref().map(|file| -> Result<String> {

@@ -22,8 +22,8 @@
 //! sim.stop().await;
 //!
 //! // Ten relays store 100,000 events and return at most 500 in an answer. The first relay refuses
-//! // greater limits, does NIP-77, and has 2,000 events of one second. The last relay has an expired
-//! // certificate.
+//! // greater limits, does NIP-77, and has 2,000 events of one second. The last relay has an
+//! // expired certificate.
 //! use relay_sim::{Cap, Certificate, Limits, Negentropy};
 //! let (first, last) = (Who::These(vec![0]), Who::These(vec![9]));
 //! let sim = Sim::builder().relays(10).events(100_000).stored(1.0).tls()

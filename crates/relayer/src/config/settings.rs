@@ -156,8 +156,8 @@ settings! {
         min_free_bytes: u64 = 256 * 1024 * 1024, rules::bytes(0..=1 << 60);
         /// How many bytes of the newest events are kept in memory for consumers.
         tail_bytes: usize = 64 * 1024 * 1024, rules::bytes(1024 * 1024..=64 * 1024 * 1024 * 1024);
-        /// Memory for blocks of RocksDB's files, in bytes: all of it is used in time. More saves disk
-        /// reads when consumers replay old events and when ids are looked up.
+        /// Memory for blocks of RocksDB's files, in bytes: all of it is used in time. More saves
+        /// disk reads when consumers replay old events and when ids are looked up.
         block_cache_bytes: usize = StoreOptions::default().block_cache_bytes, rules::bytes(1024 * 1024..=64 * 1024 * 1024 * 1024);
         /// Memory for one write buffer of events, in bytes. Up to three times this value may be in
         /// use, because a buffer is filled while another is written, and ids have buffers of half

@@ -163,7 +163,8 @@ impl Fanout {
         let mut failed = self.failed.subscribe();
         match failed.wait_for(Option::is_some).await.map(|failure| failure.clone()) {
             Ok(Some(failure)) => failure,
-            Ok(None) | Err(_) => std::future::pending().await, // Not reached: `self` holds the sender.
+            // Not reached: `self` holds the sender.
+            Ok(None) | Err(_) => std::future::pending().await,
         }
     }
 

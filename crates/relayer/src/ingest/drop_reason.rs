@@ -26,18 +26,18 @@ macro_rules! drop_reasons {
 }
 
 drop_reasons! {
-    /// The frame is longer than any admitted event and is not a requested event. The frame is skipped;
-    /// above 32 MiB, the connection is closed.
+    /// The frame is longer than any admitted event and is not a requested event. The frame is
+    /// skipped; above 32 MiB, the connection is closed.
     FrameTooLarge = "frame_too_large",
-    /// The bytes violate the WebSocket protocol (RFC 6455); the connection is closed. Or a text message
-    /// other than an event is not UTF-8; the message is skipped.
+    /// The bytes violate the WebSocket protocol (RFC 6455); the connection is closed. Or a text
+    /// message other than an event is not UTF-8; the message is skipped.
     WebSocketProtocol = "websocket_protocol",
     /// The frame is binary; Nostr has only text frames.
     BinaryFrame = "binary_frame",
     /// The frame is not a JSON array.
     MalformedFrame = "malformed_frame",
-    /// The frame is not a message of NIP-01 or NIP-42. A short text that is not a JSON array also has
-    /// this reason: some servers send such texts to keep a connection open.
+    /// The frame is not a message of NIP-01 or NIP-42. A short text that is not a JSON array also
+    /// has this reason: some servers send such texts to keep a connection open.
     UnknownMessage = "unknown_message",
     /// A message has wrong or missing elements.
     MalformedMessage = "malformed_message",
@@ -54,8 +54,8 @@ drop_reasons! {
     MalformedPublicKey = "malformed_pubkey",
     /// `sig` is not 128 hex digits.
     MalformedSignature = "malformed_sig",
-    /// Another signed field is missing. With this reason and all those up to `non_standard_form`, the
-    /// event may be exactly what its author signed.
+    /// Another signed field is missing. With this reason and all those up to `non_standard_form`,
+    /// the event may be exactly what its author signed.
     MissingField = "missing_field",
     /// Another signed field occurs twice.
     RepeatedField = "repeated_field",
@@ -117,10 +117,10 @@ impl DropReason {
 
     /// The reason for an event that does not parse.
     ///
-    /// If `id`, `pubkey` and `sig` are well-formed, the author may have signed the event as it is, so
-    /// its other faults are blamed on the author. The signature is not checked: the bytes that the
-    /// author signed would be a guess, every copy would cost a check because refused ids are not
-    /// remembered, and the event is dropped in any case.
+    /// If `id`, `pubkey` and `sig` are well-formed, the author may have signed the event as it is,
+    /// so its other faults are blamed on the author. The signature is not checked: the bytes that
+    /// the author signed would be a guess, every copy would cost a check because refused ids are
+    /// not remembered, and the event is dropped in any case.
     pub(crate) fn of_malformed(event: &[u8], error: ParseError) -> Self {
         let may_be_signed = names_signature(event);
         match error {

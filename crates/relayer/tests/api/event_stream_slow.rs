@@ -11,25 +11,7 @@ use tokio::time::sleep;
 
 use crate::event_client::{End, EventClient, request};
 use crate::gateway::{Gateway, Setup};
-
-const LARGE: usize = 64 << 10;
-
-/// A gateway that closes slow clients after a second, with events of 64 KiB.
-async fn impatient(events: u64, output: Output) -> Gateway {
-    let output = Output { slow_client: Duration::from_secs(1), ..output };
-    let gateway = Gateway::start_with(Setup { output, ..Setup::default() }).await;
-    append_large(&gateway, events).await;
-    gateway
-}
-
-async fn append_large(gateway: &Gateway, count: u64) {
-    let content = "x".repeat(LARGE);
-    let first = gateway.log.head().get() + 1;
-    let events = (first..first + count).map(|n| gateway.signer.sign(n, 1, &[] as &[[&str; 0]], &content));
-    for burst in events.collect::<Vec<_>>().chunks(10) {
-        gateway.append(burst.to_vec()).await;
-    }
-}
+use crate::websocket_slow::{append_large, impatient};
 
 fn slow_at(lag: u64) -> Output {
     Output { slow_client_lag: lag, ..Output::default() }

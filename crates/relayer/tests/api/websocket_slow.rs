@@ -23,14 +23,14 @@ const LARGE: usize = 64 << 10;
 const LONG: Duration = Duration::from_secs(30);
 
 /// A gateway that has events of 64 KiB and closes slow clients after a second.
-async fn impatient(events: u64, output: Output) -> Gateway {
+pub async fn impatient(events: u64, output: Output) -> Gateway {
     let output = Output { slow_client: Duration::from_secs(1), ..output };
     let gateway = Gateway::start_with(Setup { output, ..Setup::default() }).await;
     append_large(&gateway, events).await;
     gateway
 }
 
-async fn append_large(gateway: &Gateway, count: u64) {
+pub async fn append_large(gateway: &Gateway, count: u64) {
     let content = "x".repeat(LARGE);
     let first = gateway.log.head().get() + 1;
     let events: Vec<VerifiedEvent> =

@@ -25,7 +25,8 @@ async fn read_to(log: &Arc<EventLog>, from: u64, last: u64) -> Vec<u64> {
 async fn every_cursor_sees_an_unbroken_sequence_while_events_arrive() {
     let folder = TempDir::new().expect("a folder");
     let log = Arc::new(Running::open(folder.path()));
-    const EVENTS: u64 = 3_000; // About 1 MB, several times the tail, so that some readers start on disk.
+    // About 1 MB, several times the tail, so that some readers start on disk.
+    const EVENTS: u64 = 3_000;
     let writer = {
         let log = Arc::clone(&log);
         std::thread::spawn(move || {

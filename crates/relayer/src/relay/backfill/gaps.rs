@@ -143,7 +143,8 @@ impl<'a> Backfill<'a> {
                 findings.iter().any(|finding| matches!(finding, Finding::Gap(second, _) if *second > newest))
             };
             if ahead.is_some_and(beyond) {
-                ahead = None; // Some future events cannot be fetched, so time is not proven as it passes.
+                // Some future events cannot be fetched, so time is not proven as it passes.
+                ahead = None;
             }
             if !self.comes_again(repair.next(), &findings) {
                 self.exchange.pass_on_held().await;

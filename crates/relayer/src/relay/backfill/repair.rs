@@ -110,7 +110,8 @@ impl Repair {
             }
         }
         if limit.is_some_and(|limit| answer.events > limit) {
-            self.order = AnswerOrder::Other; // The answer exceeds the limit: it has other events, too.
+            // The answer exceeds the limit: it has other events, too.
+            self.order = AnswerOrder::Other;
         }
         let basis = match (self.is_one_filter, window.until) {
             (false, _) => Basis::Mixed,

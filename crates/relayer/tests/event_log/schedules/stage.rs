@@ -164,7 +164,8 @@ impl Disk {
 
     /// Keeps all gates open while `work` runs.
     pub fn run_during(&mut self, work: impl FnOnce()) {
-        let reached_later = self.gates.len(); // All gates but the first, plus the gate that is put now.
+        // All gates but the first, plus the gate that is put now.
+        let reached_later = self.gates.len();
         self.gates.clear();
         work();
         self.put_gate();

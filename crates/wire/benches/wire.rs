@@ -2,7 +2,8 @@
 //! signature check. Run with `cargo bench -p relayer-wire`; the end of the output has the ratio to
 //! the bound.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(missing_docs, reason = "criterion_group! generates public functions")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

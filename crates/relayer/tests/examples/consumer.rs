@@ -134,7 +134,7 @@ impl Consumer {
             let (seq, id) = line.split_once(' ').expect("a number and an id");
             Line { seq: seq.parse().expect("a number"), id: id.to_owned() }
         };
-        let lives = (0..self.lives).map(|life| read(&self.file(life, "out")));
+        let lives = (0..self.lives).map(|life| whole_lines(&read(&self.file(life, "out"))).to_owned());
         lives.map(|text| text.lines().map(line).collect()).collect()
     }
 
@@ -150,7 +150,7 @@ impl Consumer {
         self.until(&what, |this| {
             (0..this.lives).any(|life| {
                 let text = read(&this.file(life, "out"));
-                let last = text.lines().next_back().and_then(|line| line.split(' ').next());
+                let last = whole_lines(&text).lines().next_back().and_then(|line| line.split(' ').next());
                 last.is_some_and(|last| last.parse::<u64>().expect("a number") >= seq)
             })
         })
@@ -202,6 +202,19 @@ pub fn read(path: &Path) -> String {
     let mut text = String::new();
     File::open(path).and_then(|mut file| file.read_to_string(&mut text)).expect("it can be read");
     text
+}
+
+/// The lines of an output up to the last line break. A kill can cut the last line, even if the
+/// program wrote it in one call: Linux ends a write between two pages when the process is killed.
+pub fn whole_lines(output: &str) -> &str {
+    output.rfind('\n').map_or("", |end| &output[..=end])
+}
+
+#[test]
+fn a_line_that_a_kill_has_cut_does_not_count() {
+    for (output, whole) in [("", ""), ("1 a", ""), ("1 a\n", "1 a\n"), ("1 a\n2", "1 a\n")] {
+        assert_eq!(whole_lines(output), whole);
+    }
 }
 
 /// The URL of a gateway's event stream.

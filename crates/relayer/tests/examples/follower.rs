@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use wire::Signer;
 
-use crate::consumer::{Language, read};
+use crate::consumer::{Language, read, whole_lines};
 use crate::program::PATIENCE;
 
 pub struct Follower {
@@ -75,16 +75,16 @@ impl Follower {
     /// The output of each run.
     pub fn printed(&self) -> Vec<Vec<Value>> {
         let lives = (0..self.lives).map(|life| read(&self.file(life, "out")));
-        // Each line is written in one call, so a kill must not cut a line.
         let line = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        lives.map(|text| text.lines().map(line).collect()).collect()
+        lives.map(|text| whole_lines(&text).lines().map(line).collect()).collect()
     }
 
     /// Waits until all runs together have printed this number of lines.
     pub async fn until_lines(&mut self, lines: usize) {
         let what = format!("it prints {lines} lines");
         self.until(&what, |this| {
-            (0..this.lives).map(|life| read(&this.file(life, "out")).lines().count()).sum::<usize>() >= lines
+            let outputs = (0..this.lives).map(|life| read(&this.file(life, "out")));
+            outputs.map(|output| whole_lines(&output).lines().count()).sum::<usize>() >= lines
         })
         .await;
     }
@@ -94,8 +94,7 @@ impl Follower {
         let what = format!("it prints {seq}");
         self.until(&what, |this| {
             let text = read(&this.file(this.lives - 1, "out"));
-            // An unfinished line may follow the last line.
-            let last = text.rsplit_once('\n').and_then(|(whole, _)| whole.lines().next_back());
+            let last = whole_lines(&text).lines().next_back();
             let last = last.and_then(|line| serde_json::from_str::<Value>(line).ok());
             last.is_some_and(|last| last["seq"].as_u64() >= Some(seq))
         })

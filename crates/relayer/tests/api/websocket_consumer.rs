@@ -108,6 +108,7 @@ async fn invariant_4_the_cursor_of_a_consumer_is_never_ahead_of_its_acks() {
                 client.ack(seq).await;
             }
         }
+        until(|| stored_cursor(&gateway, "a") == acked).await;
         // Even long after delivery, events do not count as acknowledged.
         client.is_read().await;
         sleep(Duration::from_millis(150)).await;

@@ -11,11 +11,13 @@ use super::description::{self, Guard, Routes, pages};
 use super::error::ApiError;
 use super::{
     consumers, cors, downstreams, event_stream, events, fanout, health, metrics, middleware, operations,
-    relays, websocket,
+    page, relays, websocket,
 };
 
 fn reading() -> Routes {
     Routes::new(Guard::Open)
+        .get("/", page::index, page::INDEX)
+        .get("/page/{version}/{*file}", page::file, page::FILE)
         .get("/ws", websocket::upgrade, websocket::WS)
         .get("/health", health::health, health::HEALTH)
         .get("/ready", health::ready, health::READY)

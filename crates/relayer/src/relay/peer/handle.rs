@@ -13,7 +13,7 @@ use super::coverage::Coverage;
 use super::coverage_commits::CoverageCommits;
 use super::metrics::Metrics;
 use super::offences::Offences;
-use super::state::{ConnectionState, PastState, StateHistory};
+use super::state::{ConnectionState, PastState, StateHistory, StateName};
 use super::stats::Stats;
 use crate::clock::{Now, unix_ms};
 use crate::config::RelayUrl;
@@ -120,6 +120,11 @@ impl Peer {
 
     pub fn state(&self) -> ConnectionState {
         self.states.lock().now.clone()
+    }
+
+    /// The state without its data.
+    pub fn state_name(&self) -> StateName {
+        StateName::from(&self.states.lock().now)
     }
 
     /// Whether the relay is connected and nothing is left to backfill.

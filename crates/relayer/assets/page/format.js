@@ -1,0 +1,111 @@
+// Numbers, times and keys as people read them.
+
+const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const oneDigit = new Intl.NumberFormat("en", { maximumFractionDigits: 1, minimumFractionDigits: 1 });
+const NONE = "–";
+
+const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
+
+/** 1,234,567 */
+export const count = (value) => (isNumber(value) ? whole.format(value) : NONE);
+
+/** 1.23 M: three digits, for narrow places. */
+export function short(value) {
+  if (!isNumber(value)) return NONE;
+  const size = Math.abs(value);
+  for (const [least, unit] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e4, "k"]]) {
+    if (size >= least) return `${digits(value / least * (unit === "k" ? 10 : 1))} ${unit}`;
+  }
+  return size < 10 && !Number.isInteger(value) ? oneDigit.format(value) : whole.format(value);
+}
+
+function digits(value) {
+  const size = Math.abs(value);
+  return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 2);
+}
+
+/** 12.3 MiB */
+export function bytes(value) {
+  if (!isNumber(value)) return NONE;
+  for (const [power, unit] of [[4, "TiB"], [3, "GiB"], [2, "MiB"], [1, "KiB"]]) {
+    if (Math.abs(value) >= 1024 ** power) return `${digits(value / 1024 ** power)} ${unit}`;
+  }
+  return `${whole.format(value)} B`;
+}
+
+/** A share of 0 to 1 as 12.3 % */
+export const percent = (share) => (isNumber(share) ? `${oneDigit.format(100 * share)} %` : NONE);
+
+/** 12.3 ms, or seconds from one second on */
+export function milliseconds(value) {
+  if (!isNumber(value)) return NONE;
+  if (value >= 1000) return duration(value / 1000);
+  return `${value >= 100 ? whole.format(value) : oneDigit.format(value)} ms`;
+}
+
+/** 3 d 4 h, from seconds, in at most two units */
+export function duration(seconds) {
+  if (!isNumber(seconds)) return NONE;
+  const rest = Math.abs(seconds);
+  if (rest < 10) return `${Number.isInteger(rest) ? rest : oneDigit.format(rest)} s`;
+  const parts = [];
+  let left = Math.round(rest);
+  for (const [size, unit] of [[86_400, "d"], [3_600, "h"], [60, "min"], [1, "s"]]) {
+    const number = Math.floor(left / size);
+    left -= number * size;
+    if (number || parts.length) parts.push(number ? `${number} ${unit}` : "");
+    if (parts.length === 2) break;
+  }
+  return parts.filter(Boolean).join(" ");
+}
+
+const twoDigits = (number) => String(number).padStart(2, "0");
+
+/** 2026-11-28 15:04:05 in local time, from Unix milliseconds */
+export function time(ms) {
+  if (!isNumber(ms)) return NONE;
+  const at = new Date(ms);
+  const day = [at.getFullYear(), twoDigits(at.getMonth() + 1), twoDigits(at.getDate())].join("-");
+  return `${day} ${clock(ms)}`;
+}
+
+/** 15:04:05 in local time */
+export function clock(ms) {
+  const at = new Date(ms);
+  return [at.getHours(), at.getMinutes(), at.getSeconds()].map(twoDigits).join(":");
+}
+
+/** "5 min ago" or "in 5 min", from Unix milliseconds */
+export function relative(ms, now = Date.now()) {
+  if (!isNumber(ms)) return NONE;
+  const seconds = Math.round((now - ms) / 1000);
+  if (Math.abs(seconds) < 2) return "now";
+  return seconds > 0 ? `${duration(seconds)} ago` : `in ${duration(seconds)}`;
+}
+
+/** The two ends of a long id, with the middle left out. */
+export const abbreviated = (id, ends = 8) =>
+  id.length > 2 * ends + 1 ? `${id.slice(0, ends)}…${id.slice(-ends)}` : id;
+
+const BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l";
+
+/** A public key of 64 hex digits as npub1… (NIP-19). */
+export function npub(hex) {
+  if (!/^[0-9a-f]{64}$/.test(hex)) return hex;
+  const bits = [...hex].map((digit) => parseInt(digit, 16).toString(2).padStart(4, "0")).join("");
+  const words = bits.padEnd(260, "0").match(/.{5}/g).map((word) => parseInt(word, 2));
+  const prefix = [..."npub"].map((letter) => letter.charCodeAt(0));
+  const expanded = [...prefix.map((code) => code >> 5), 0, ...prefix.map((code) => code & 31)];
+  const sum = checksum([...expanded, ...words, 0, 0, 0, 0, 0, 0]) ^ 1;
+  const check = [0, 1, 2, 3, 4, 5].map((at) => (sum >> (5 * (5 - at))) & 31);
+  return `npub1${[...words, ...check].map((word) => BECH32[word]).join("")}`;
+}
+
+function checksum(words) {
+  const generators = [0x3b6a57b2, 0x26508e6d, 0x1ea119fa, 0x3d4233dd, 0x2a1462b3];
+  return words.reduce((sum, word) => {
+    const top = sum >>> 25;
+    const next = ((sum & 0x1ffffff) << 5) ^ word;
+    return generators.reduce((value, generator, at) => ((top >> at) & 1 ? value ^ generator : value), next);
+  }, 1);
+}

@@ -86,26 +86,3 @@ export function relative(ms, now = Date.now()) {
 /** The two ends of a long id, with the middle left out. */
 export const abbreviated = (id, ends = 8) =>
   id.length > 2 * ends + 1 ? `${id.slice(0, ends)}…${id.slice(-ends)}` : id;
-
-const BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l";
-
-/** A public key of 64 hex digits as npub1… (NIP-19). */
-export function npub(hex) {
-  if (!/^[0-9a-f]{64}$/.test(hex)) return hex;
-  const bits = [...hex].map((digit) => parseInt(digit, 16).toString(2).padStart(4, "0")).join("");
-  const words = bits.padEnd(260, "0").match(/.{5}/g).map((word) => parseInt(word, 2));
-  const prefix = [..."npub"].map((letter) => letter.charCodeAt(0));
-  const expanded = [...prefix.map((code) => code >> 5), 0, ...prefix.map((code) => code & 31)];
-  const sum = checksum([...expanded, ...words, 0, 0, 0, 0, 0, 0]) ^ 1;
-  const check = [0, 1, 2, 3, 4, 5].map((at) => (sum >> (5 * (5 - at))) & 31);
-  return `npub1${[...words, ...check].map((word) => BECH32[word]).join("")}`;
-}
-
-function checksum(words) {
-  const generators = [0x3b6a57b2, 0x26508e6d, 0x1ea119fa, 0x3d4233dd, 0x2a1462b3];
-  return words.reduce((sum, word) => {
-    const top = sum >>> 25;
-    const next = ((sum & 0x1ffffff) << 5) ^ word;
-    return generators.reduce((value, generator, at) => ((top >> at) & 1 ? value ^ generator : value), next);
-  }, 1);
-}

@@ -5,10 +5,11 @@ import { Badge, Button, Empty, Icon, IconButton } from "./components.js";
 import { askForToken, Dialogs, Notices, notify } from "./dialogs.js";
 import { applyTheme, forgetTokens, heldTokens, keepToken, theme } from "./session.js";
 import { html, render, shared, useEffect, useRef, useShared } from "./ui.js";
+import { overview } from "./views/overview.js";
 import { relays } from "./views/relays.js";
 
 /** The views in the order of the navigation. The first one is shown if the URL names none. */
-const VIEWS = [relays];
+const VIEWS = [overview, relays];
 
 applyTheme();
 onTokenNeeded(askForToken);

@@ -28,8 +28,8 @@ macro_rules! files {
 /// The files of the page with their types and contents. `tests/page/assets.rs` checks that none is
 /// missing.
 const FILES: &[(&str, &str, &str)] = files! {
-    SCRIPT: "api.js" "app.js" "components.js" "dialogs.js" "format.js" "session.js" "table.js" "ui.js"
-            "views/relays.js" "views/relay.js"
+    SCRIPT: "api.js" "app.js" "components.js" "dialogs.js" "format.js" "plot.js" "session.js" "table.js" "ui.js"
+            "views/overview.js" "views/relay.js" "views/relays.js"
             "vendor/hooks.mjs" "vendor/htm.mjs" "vendor/preact.mjs" "vendor/uPlot.mjs";
     STYLE: "style.css" "vendor/uPlot.css";
     ICON: "icon.svg";

@@ -7,11 +7,12 @@ import { applyTheme, forgetTokens, heldTokens, keepToken, theme } from "./sessio
 import { html, render, shared, useEffect, useRef, useShared } from "./ui.js";
 import { fanout } from "./views/fanout.js";
 import { log } from "./views/log.js";
+import { overview } from "./views/overview.js";
 import { relays } from "./views/relays.js";
 import { sinks } from "./views/sinks.js";
 
 /** The views in the order of the navigation. The first one is shown if the URL names none. */
-const VIEWS = [relays, sinks, fanout, log];
+const VIEWS = [overview, relays, sinks, fanout, log];
 
 applyTheme();
 onTokenNeeded(askForToken);

@@ -12,7 +12,7 @@ const ICONS = {
   sun: "M12 8a4 4 0 1 0 0 8a4 4 0 0 0 0-8M12 2v2M12 20v2M4.9 4.9l1.4 1.4M17.7 17.7l1.4 1.4M2 12h2M20 12h2M4.9 19.1l1.4-1.4M17.7 6.3l1.4-1.4",
   moon: "M20 14.5A8.5 8.5 0 0 1 9.5 4a8.5 8.5 0 1 0 10.500 10.500z",
   system: "M4 5h16v11H4zM9 20h6M12 16v4",
-  key: "M14 10a4 4 0 1 0-1.200 2.800L15 15h2v2h2v2h2v-3l-7-6M9 9h.01",
+  key: "M8 12a4 4 0 1 0 0 .01M11.900 12H21v4M17 12v3",
   close: "M6 6l12 12M18 6L6 18",
   warning: "M12 4L2.500 20h19zM12 10v4M12 17h.01",
   check: "M5 13l4 4L19 7",
@@ -122,10 +122,10 @@ export function Facts({ rows }) {
 }
 
 /** A moment in Unix milliseconds, as "5 min ago" with the exact time as a hint. */
-export function Ago({ ms }) {
+export function Ago({ ms, units }) {
   const now = useNow();
   if (ms === null || ms === undefined) return "–";
-  return html`<time datetime=${iso(ms)} title=${time(ms)}>${relative(ms, now)}</time>`;
+  return html`<time datetime=${iso(ms)} title=${time(ms)}>${relative(ms, now, units)}</time>`;
 }
 
 /** A moment in Unix milliseconds, as a time of the day or, if it is older, with its date. */

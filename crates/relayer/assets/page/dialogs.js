@@ -15,14 +15,14 @@ export function Dialog({ title, onClose, children }) {
     event.preventDefault();
     onClose();
   };
-  return html`<dialog ref=${dialog} class="dialog" aria-labelledby="dialog-title" onCancel=${cancelled}>
-    <header class="dialog-head"><h2 id="dialog-title">${title}</h2>
+  return html`<dialog ref=${dialog} class="dialog" aria-label=${title} onCancel=${cancelled}>
+    <header class="dialog-head"><h2>${title}</h2>
       <${IconButton} icon="close" label="Close" onClick=${onClose} /></header>
     ${children}
   </dialog>`;
 }
 
-/** The dialogs that wait for an answer; the first one is shown. */
+/** The dialogs that wait for an answer. The last one is above the others. */
 const waiting = shared([]);
 
 function open(View, properties) {
@@ -38,8 +38,7 @@ function open(View, properties) {
 
 /** Where dialogs appear; the shell contains it once. */
 export function Dialogs() {
-  const [first] = useShared(waiting);
-  return first ? html`<${first.View} ...${first.properties} done=${first.done} key=${first.done} />` : null;
+  return useShared(waiting).map(({ View, properties, done }) => html`<${View} ...${properties} done=${done} key=${done} />`);
 }
 
 /** Asks before something is changed; resolves to whether it was confirmed. */
@@ -93,8 +92,8 @@ function Prompt({ title, text, label, action, initial = "", type = "text", place
         ${text && html`<p>${text}</p>`}
         <label class="field"><span>${label}</span>
           <input ref=${field} type=${type} defaultValue=${initial} placeholder=${placeholder} autofocus
-            autocomplete="off" autocapitalize="off" spellcheck=${false} aria-describedby="dialog-problem" /></label>
-        <p id="dialog-problem" class="field-problem" role="alert">${shownProblem && html`<${Untrusted} text=${shownProblem} most=${400} />`}</p>
+            autocomplete="off" autocapitalize="off" spellcheck=${false} /></label>
+        <p class="field-problem" role="alert">${shownProblem && html`<${Untrusted} text=${shownProblem} most=${400} />`}</p>
       </div>
       <footer class="dialog-foot">
         <${Button} onClick=${() => done(null)}>Cancel<//>

@@ -40,11 +40,11 @@ export const percent = (share) => (isNumber(share) ? `${oneDigit.format(100 * sh
 export function milliseconds(value) {
   if (!isNumber(value)) return NONE;
   if (value >= 1000) return duration(value / 1000);
-  return `${value >= 100 ? whole.format(value) : oneDigit.format(value)} ms`;
+  return `${value >= 100 || Number.isInteger(value) ? whole.format(value) : oneDigit.format(value)} ms`;
 }
 
 /** 3 d 4 h, from seconds, in at most two units */
-export function duration(seconds) {
+export function duration(seconds, units = 2) {
   if (!isNumber(seconds)) return NONE;
   const rest = Math.abs(seconds);
   if (rest < 10) return `${Number.isInteger(rest) ? rest : oneDigit.format(rest)} s`;
@@ -54,7 +54,7 @@ export function duration(seconds) {
     const number = Math.floor(left / size);
     left -= number * size;
     if (number || parts.length) parts.push(number ? `${number} ${unit}` : "");
-    if (parts.length === 2) break;
+    if (parts.length === units) break;
   }
   return parts.filter(Boolean).join(" ");
 }
@@ -76,11 +76,11 @@ export function clock(ms) {
 }
 
 /** "5 min ago" or "in 5 min", from Unix milliseconds */
-export function relative(ms, now = Date.now()) {
+export function relative(ms, now = Date.now(), units = 2) {
   if (!isNumber(ms)) return NONE;
   const seconds = Math.round((now - ms) / 1000);
   if (Math.abs(seconds) < 2) return "now";
-  return seconds > 0 ? `${duration(seconds)} ago` : `in ${duration(seconds)}`;
+  return seconds > 0 ? `${duration(seconds, units)} ago` : `in ${duration(seconds, units)}`;
 }
 
 /** The two ends of a long id, with the middle left out. */

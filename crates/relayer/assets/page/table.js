@@ -4,7 +4,8 @@ import { Icon } from "./components.js";
 import { html, useEffect, useLatest, useRef, useState } from "./ui.js";
 
 // A column: { key, title, render(row), width?, align? ("end"), sort? (the key to sort by), hint?,
-// from? ("tablet" or "desktop": the least width of the page at which it is shown) }.
+// from? ("tablet" or "desktop": the least width of the table at which it is shown), isMain? (it takes
+// the width that narrow tables have left) }.
 
 /** The cells of the head; a column with `sort` has a button. */
 function Head({ columns, sort, order, onSort }) {
@@ -16,7 +17,7 @@ function Head({ columns, sort, order, onSort }) {
   return html`<thead><tr>${columns.map((column) => {
     const isSorted = column.sort && column.sort === sort;
     const direction = order === "desc" ? "descending" : "ascending";
-    return html`<th key=${column.key} scope="col" class=${cellClass(column)} title=${column.hint}
+    return html`<th key=${column.key} scope="col" class=${cellClass(column)} title=${column.hint} style=${{ width: column.width }}
       aria-sort=${column.sort ? (isSorted ? direction : "none") : undefined}>
       ${column.sort
         ? html`<button type="button" class="sort" onClick=${() => next(column)}>${column.title}
@@ -26,10 +27,7 @@ function Head({ columns, sort, order, onSort }) {
   })}</tr></thead>`;
 }
 
-const cellClass = (column) => [column.align === "end" && "end", column.from && `from-${column.from}`].filter(Boolean).join(" ");
-
-const Columns = ({ columns }) =>
-  html`<colgroup>${columns.map((column) => html`<col key=${column.key} class=${cellClass(column)} style=${{ width: column.width }} />`)}</colgroup>`;
+const cellClass = (column) => [column.align === "end" && "end", column.from && `from-${column.from}`, column.isMain && "wide"].filter(Boolean).join(" ");
 
 const Cells = ({ columns, row }) =>
   columns.map((column) => html`<td key=${column.key} class=${cellClass(column)}>${column.render(row)}</td>`);
@@ -41,7 +39,6 @@ export function Table({ label, columns, rows, keyOf, initial = {}, selected }) {
   const sorted = column ? [...rows].sort((a, b) => compare(column.value(a), column.value(b), order)) : rows;
   return html`<div class="table-box" role="region" aria-label=${label} tabindex="0">
     <table class="table">
-      <${Columns} columns=${columns} />
       <${Head} columns=${columns} sort=${sort} order=${order} onSort=${(sort, order) => setOrder({ sort, order })} />
       <tbody>${sorted.map((row) => html`<tr key=${keyOf(row)} class=${keyOf(row) === selected ? "selected" : ""}>
         <${Cells} columns=${columns} row=${row} /></tr>`)}</tbody>
@@ -73,15 +70,16 @@ export function LongTable({ label, columns, total, at, onWindow, keyOf, sort, or
   const [[first, count], setWindow] = useState([0, 2 * MARGIN]);
   const needed = useLatest(onWindow);
   useEffect(() => {
+    const element = box.current;
     const measure = () => {
-      const { scrollTop, clientHeight } = box.current;
+      const { scrollTop, clientHeight } = element;
       const from = Math.max(0, Math.floor(scrollTop / ROW) - MARGIN);
       const size = Math.ceil(clientHeight / ROW) + 2 * MARGIN;
       setWindow((before) => (before[0] === from && before[1] === size ? before : [from, size]));
     };
     const observer = new ResizeObserver(measure);
-    observer.observe(box.current);
-    box.current.addEventListener("scroll", measure, { passive: true });
+    observer.observe(element);
+    element.addEventListener("scroll", measure, { passive: true });
     return () => observer.disconnect();
   }, []);
   useEffect(() => {
@@ -93,7 +91,6 @@ export function LongTable({ label, columns, total, at, onWindow, keyOf, sort, or
   const rows = Array.from({ length: end - start }, (_, offset) => start + offset);
   return html`<div class="table-box long" role="region" aria-label=${label} tabindex="0" ref=${box}>
     <table class="table" aria-rowcount=${total + 1}>
-      <${Columns} columns=${columns} />
       <${Head} columns=${columns} sort=${sort} order=${order} onSort=${onSort} />
       <tbody>
         ${start > 0 && html`<tr key="above" aria-hidden="true" style=${{ height: `${start * ROW}px` }}></tr>`}

@@ -28,8 +28,10 @@ macro_rules! files {
 /// The files of the page with their types and contents. `tests/page/assets.rs` checks that none is
 /// missing.
 const FILES: &[(&str, &str, &str)] = files! {
-    SCRIPT: "api.js" "app.js" "components.js" "dialogs.js" "format.js" "session.js" "table.js" "ui.js"
-            "views/relays.js" "views/relay.js"
+    SCRIPT: "api.js" "app.js" "components.js" "dialogs.js" "format.js" "nip19.js" "plot.js" "session.js" "table.js"
+            "ui.js" "views/consumers.js" "views/dead_letters.js" "views/event.js" "views/fanout.js" "views/log.js"
+            "views/overview.js" "views/refusals.js" "views/relay.js" "views/relays.js" "views/sink.js" "views/sinks.js"
+            "views/tail.js"
             "vendor/hooks.mjs" "vendor/htm.mjs" "vendor/preact.mjs" "vendor/uPlot.mjs";
     STYLE: "style.css" "vendor/uPlot.css";
     ICON: "icon.svg";

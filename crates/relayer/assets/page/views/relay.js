@@ -12,13 +12,13 @@ const REFRESH_SECONDS = 3;
 /** Unix seconds as a time and how long ago it is. */
 function Moment({ seconds }) {
   if (seconds === null || seconds === undefined) return "nothing yet";
-  return html`${time(1000 * seconds)} <span class="dim">(<${Ago} ms=${1000 * seconds} />)</span>`;
+  return html`${time(1000 * seconds)} <span class="dim">(<${Ago} ms=${1000 * seconds} units=${1} />)</span>`;
 }
 
 function State({ relay }) {
   return html`<div class="state-line"><${RelayState} relay=${relay} />
     ${relay.since_ms && html`<span class="dim">since <${At} ms=${relay.since_ms} /></span>`}
-    ${relay.until_ms && html`<span class="dim">next attempt <${Ago} ms=${relay.until_ms} /></span>`}</div>
+    ${relay.until_ms && html`<span class="dim">next attempt ${relay.until_ms > Date.now() ? html`<${Ago} ms=${relay.until_ms} />` : "is due"}</span>`}</div>
     ${relay.silent && html`<p class="dim">It is connected but sends no events, while several other relays do.</p>`}
     ${relay.reason && html`<p class="quote"><${Untrusted} text=${relay.reason} /></p>`}`;
 }
@@ -132,7 +132,7 @@ export function Relay({ url, onClose }) {
   return html`<aside class="panel side" aria-label="Details of a relay" onKeyDown=${pressed}>
     <header class="panel-head"><h2 tabindex="-1" ref=${heading}><${Untrusted} text=${url} /></h2><span class="spring"></span>
       <${IconButton} icon="close" label="Close the details" onClick=${onClose} /></header>
-    <div class="side-body">
+    <div class="side-body" tabindex="0" role="region" aria-label="Details">
       ${error && html`<${Problem} error=${error} retry=${reload} />`}
       ${relay ? html`<${Details} relay=${relay} />` : !error && html`<${Loading} what="the relay" />`}
     </div>

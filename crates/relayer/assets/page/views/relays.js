@@ -11,6 +11,9 @@ import { Relay } from "./relay.js";
 /** The rows that one request asks for. */
 const PAGE = 100;
 
+/** How long the list must stand still before missing rows are asked for. */
+const STILL_MS = 60;
+
 /** How often the visible rows are asked for again. */
 const REFRESH_SECONDS = 5;
 
@@ -48,8 +51,8 @@ function Reason({ relay }) {
 }
 
 const columns = (link) => [
-  { key: "url", title: "Relay", sort: "url", width: "18rem",
-    render: (relay) => html`<a href=${link(relay.url)}><${Untrusted} text=${relay.url} most=${120} /></a>` },
+  { key: "url", title: "Relay", sort: "url", width: "18rem", isMain: true,
+    render: (relay) => html`<a href=${link(relay.url)}><${Untrusted} text=${relay.url.replace(/^wss:\/\//, "")} most=${120} /></a>` },
   { key: "status", title: "State", sort: "state", width: "10.5rem", render: (relay) => html`<${RelayState} relay=${relay} />` },
   { key: "reason", title: "Since, or why", from: "desktop", render: (relay) => html`<${Reason} relay=${relay} />` },
   { key: "events", title: "Events", sort: "events", align: "end", width: "6rem", from: "tablet", hint: "Messages with a requested event",
@@ -61,7 +64,7 @@ const columns = (link) => [
   { key: "rtt", title: "Ping", sort: "rtt", align: "end", width: "5.5rem", from: "desktop", hint: "The round trip of the last answered ping",
     render: (relay) => milliseconds(relay.rtt_ms) },
   { key: "proven", title: "Proven until", sort: "proven_until", align: "end", width: "7.5rem", from: "tablet", hint: "Every event up to this time that the relay has is in the log",
-    render: (relay) => (relay.proven_until ? relative(1000 * relay.proven_until) : "–") },
+    render: (relay) => (relay.proven_until ? relative(1000 * relay.proven_until, Date.now(), 1) : "–") },
   { key: "gaps", title: "Gaps", sort: "gaps", align: "end", width: "4.5rem", from: "tablet", hint: "Spans of time in which the relay's events are not proven complete",
     render: (relay) => count(relay.gaps) },
   { key: "offences", title: "Offences", sort: "offences", align: "end", width: "6.5rem", from: "tablet", hint: "Forged and malformed messages",
@@ -76,10 +79,13 @@ function List({ params, go }) {
   const visible = useRef({ first: 0, count: PAGE });
   const asked = useMemo(() => selection(params), [params.sort, params.order, params.state, params.has, params.search]);
   const run = useRef(0);
+  const loading = useRef(new Set());
+  const still = useRef(0);
 
   const load = useLatest(async (pages, signal, isNew) => {
     const mine = run.current;
     await Promise.all(pages.map(async (page) => {
+      loading.current.add(page);
       try {
         const answer = await get("api/relays", { params: { ...asked, limit: PAGE, offset: page * PAGE || undefined }, signal });
         if (mine !== run.current || signal?.aborted) return;
@@ -91,6 +97,8 @@ function List({ params, go }) {
         });
       } catch (error) {
         if (mine === run.current && !signal?.aborted) setResult((before) => ({ ...before, error }));
+      } finally {
+        if (mine === run.current) loading.current.delete(page);
       }
     }));
   });
@@ -105,6 +113,7 @@ function List({ params, go }) {
 
   useEffect(() => {
     run.current += 1;
+    loading.current.clear();
     visible.current = { first: 0, count: 1 };
     const stopping = new AbortController();
     let timer = 0;
@@ -116,13 +125,18 @@ function List({ params, go }) {
     return () => {
       stopping.abort();
       clearTimeout(timer);
+      clearTimeout(still.current);
     };
   }, [asked]);
 
+  const loadMissing = useLatest(() => {
+    const missing = needed().filter((page) => !result.pages.has(page) && !loading.current.has(page));
+    if (result.total !== null && missing.length) load.current(missing);
+  });
   const onWindow = (first, count) => {
     visible.current = { first, count };
-    const missing = needed().filter((page) => !result.pages.has(page));
-    if (result.total !== null && missing.length) load.current(missing);
+    clearTimeout(still.current);
+    still.current = setTimeout(() => loadMissing.current(), STILL_MS);
   };
 
   const set = (changes) => go({ ...params, ...changes }, { replace: true });
@@ -137,6 +151,7 @@ function List({ params, go }) {
     if (!url) return;
     await attempt(async () => added, ({ url, added }) => (added ? `Added ${url}.` : `${url} was in the list already.`));
     run.current += 1;
+    loading.current.clear();
     load.current(needed(), undefined, true);
   };
 

@@ -26,7 +26,7 @@ export function SinkState({ status }) {
   return html`<${Badge} kind=${kind}>${name}<//>`;
 }
 
-export const perSecond = (rate) => (rate === null ? "–" : `${short(rate)}/s`);
+export const perSecond = (rate) => (rate === null ? "–" : `${short(rate)} /s`);
 
 /** How far a receiver is behind, in seconds; nothing if it has everything. */
 export const behind = ({ lag, lag_seconds: seconds }) => (lag === 0 ? "–" : duration(seconds, 1));

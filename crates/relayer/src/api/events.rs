@@ -13,6 +13,7 @@ use super::error::ApiError;
 use super::parameter::{Form, PathParameter};
 use super::query::{PAGE_PARAMETERS, Query};
 use super::start::check_cursor;
+use crate::clock::unix_ms;
 use crate::event_log::query::Page;
 use crate::event_log::{Cursor, Entry, EventLog, StorageError};
 
@@ -89,4 +90,12 @@ pub(super) async fn on_disk<T: Send + 'static>(
 ) -> Result<T, ApiError> {
     let answer = tokio::task::spawn_blocking(ask).await;
     Ok(answer.map_err(|error| StorageError::new("answer a query", error))??)
+}
+
+/// How many seconds ago the first event after a cursor was received; 0 if there is none. Reads the
+/// disk, which blocks.
+pub(super) fn lag_seconds(log: &EventLog, cursor: Cursor, head: Cursor) -> Result<f64, StorageError> {
+    let next_ms = if cursor < head { log.received_after(cursor)? } else { None };
+    let lag_ms = next_ms.map_or(0, |received_ms| unix_ms().saturating_sub(received_ms));
+    Ok(lag_ms as f64 / 1000.0)
 }

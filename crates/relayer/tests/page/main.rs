@@ -5,6 +5,10 @@
 
 mod assets;
 mod browser;
+mod fanout;
+mod gateway;
+mod log;
 mod overview;
 mod relays;
+mod sinks;
 mod tokens;

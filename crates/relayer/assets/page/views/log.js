@@ -82,7 +82,7 @@ function Rows({ rows, selected, onOpen }) {
     onOpen(id);
   };
   return html`<div class="table-box rows" role="region" aria-label="Live tail" tabindex="0"><table class="table" onClick=${clicked}>
-    <thead><tr><th scope="col" style=${{ width: "6rem" }}>Received</th><th scope="col" class="end" style=${{ width: "6.5rem" }}>Sequence</th>
+    <thead><tr><th scope="col" style=${{ width: "10rem" }}>Received</th><th scope="col" class="end" style=${{ width: "6.5rem" }}>Sequence</th>
       <th scope="col" class="end" style=${{ width: "5rem" }}>Kind</th><th scope="col" class="wide">Content</th>
       <th scope="col" class="from-tablet" style=${{ width: "13.5rem" }}>Author</th>
       <th scope="col" class="from-desktop" style=${{ width: "16rem" }}>First from</th></tr></thead>

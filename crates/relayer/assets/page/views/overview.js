@@ -5,11 +5,14 @@ import { Ago, Badge, Icon, Loading, Problem, Stat, Untrusted } from "../componen
 import { bytes, count, duration, milliseconds, percent, relative, short, time } from "../format.js";
 import { Plot } from "../plot.js";
 import { html, useEffect, useState } from "../ui.js";
+import { linkToSink } from "./sinks.js";
 
 const STATES = { healthy: ["ok", "Healthy"], degraded: ["warn", "Needs attention"], not_ready: ["bad", "Does not accept events"] };
 
 /** Where a warning's subject is shown. */
 function linkOf({ code, subject }) {
+  if (/^(sink_|dead_letters)/.test(code)) return subject ? linkToSink(subject) : "#/sinks";
+  if (/^(registry|fanout)_/.test(code)) return "#/fanout";
   if (subject && code.startsWith("relay")) return `#/relays?${new URLSearchParams({ relay: subject })}`;
   const filter = { relays_silent: { has: "silent" }, relays_with_gaps: { has: "gaps" }, relays_quarantined: { state: "quarantined" },
     relays_refused: { state: "refused" }, relays_need_authentication: { state: "needs_authentication" },

@@ -26,6 +26,9 @@ const CATCH_UP_MS = 30_000;
 /** The time over which the rate of arrival is measured. */
 const RATE_MS = 5_000;
 
+/** The pause before the beginning is looked for again. */
+const RETRY_MS = 5_000;
+
 /** Where the log ends, and the cursor at which the tail begins. */
 async function beginning(isFiltered, signal) {
   const { events, head, log } = await get("api/events", { params: { limit: 1 }, signal });
@@ -61,9 +64,12 @@ class Tail {
       Object.assign(this, await beginning(isFiltered, this.abort.signal), { seenAt: Date.now() });
       if (this.abort.signal.aborted) return;
     } catch (error) {
-      if (!this.abort.signal.aborted) this.change({ state: "failed", error });
+      if (this.abort.signal.aborted) return;
+      this.change({ state: "failed", error });
+      this.retry = setTimeout(() => this.start(), RETRY_MS);
       return;
     }
+    this.change({ error: null });
     this.close = stream("api/events/stream", {
       params: () => {
         const isFresh = Date.now() - this.seenAt < CATCH_UP_MS;
@@ -82,6 +88,7 @@ class Tail {
   stop() {
     this.abort.abort();
     clearInterval(this.timer);
+    clearTimeout(this.retry);
     this.close?.();
   }
 

@@ -128,6 +128,12 @@ export class Browser {
     await this.colours("light");
   }
 
+  /** Fails if the page must be scrolled sideways. */
+  async fits() {
+    const [width, has] = await this.page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+    check(width <= has, `the page is ${width} pixels wide, on ${has}`);
+  }
+
   async close() {
     check(this.problems.length === 0, this.problems.join("\n"));
     await this.page.browserContext().close();
@@ -141,4 +147,15 @@ export function check(holds, message) {
 export function same(found, expected, what) {
   const [one, other] = [found, expected].map((value) => JSON.stringify(value));
   check(one === other, `${what}: found ${one}, expected ${other}`);
+}
+
+/** Hidden characters, as the page writes them out. */
+const written = (text) => text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (one) => (one === "\n" ? "\\n" : `\\u{${one.codePointAt(0).toString(16)}}`));
+
+/** Fails if a text is not shown as it is: whatever it contains, it is neither elements nor code. */
+export async function inert(browser, selector, text) {
+  const element = await browser.find(selector, written(text));
+  const found = await element.evaluate((one) => [one.querySelectorAll("script, img, b").length, getComputedStyle(one.querySelector("bdi")).unicodeBidi]);
+  same(found, [0, "isolate"], `elements and isolation of ${selector}`);
+  same(await browser.page.evaluate(() => globalThis.hacked ?? null), null, "what scripts in texts left behind");
 }

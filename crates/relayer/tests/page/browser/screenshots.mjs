@@ -7,6 +7,9 @@ const FOLDER = fileURLToPath(new URL("../../../../../docs/images", import.meta.u
 
 const VIEWS = {
   overview: { hash: "overview", ready: ".plot canvas" },
+  sinks: { hash: "sinks", ready: ".table-box[aria-label=Sinks] tbody tr", click: ".table-box[aria-label=Sinks] tbody tr:last-child a" },
+  fanout: { hash: "fanout", ready: process.env.RELAYER_API__ADMIN_TOKEN ? "tbody tr[aria-rowindex]" : ".panel" },
+  log: { hash: "log", ready: "tr[data-event]", click: "tr[data-event]:nth-child(3) a" },
   relays: { hash: "relays?sort=first_share&order=desc", ready: ".table tbody tr[aria-rowindex]:not(.row-loading)", click: ".table tbody a" },
 };
 
@@ -17,6 +20,8 @@ const SETTLED_MS = 1_500;
 
 export async function take(browser) {
   mkdirSync(FOLDER, { recursive: true });
+  const token = process.env.RELAYER_API__ADMIN_TOKEN;
+  if (token) await browser.page.evaluateOnNewDocument((token) => sessionStorage.setItem("relayer-admin-token", token), token);
   for (const [name, { hash, ready, click }] of Object.entries(VIEWS)) {
     for (const [suffix, [width, height]] of Object.entries(SIZES)) {
       await browser.size(width, height);

@@ -1,0 +1,125 @@
+// The log: following it with a filter, an event with its provenance, and refused events.
+
+import { check, inert, same } from "./harness.mjs";
+
+const ROWS = ".table-box[aria-label='Live tail'] tbody tr[data-event]";
+
+// The browser itself reports answers that are errors.
+export const allowed = [/status of 404/];
+
+const column = (browser, number) => browser.texts(`${ROWS} td:nth-child(${number})`);
+
+/** Waits until another event is the first one. */
+const moved = (browser, what) => browser.page.$eval(`${ROWS} a`, (one) => one.textContent)
+  .then((first) => browser.until(what, (rows, first) => document.querySelector(`${rows} a`)?.textContent !== first, ROWS, first));
+
+export async function following(browser, { author }) {
+  await browser.go("log?kinds=1,7");
+  await browser.find(ROWS);
+  await browser.find(".state-line", "Following");
+  await moved(browser, "a new event");
+  same([...new Set(await column(browser, 3))].sort(), ["1", "7"], "the kinds");
+  await browser.type(".search input[placeholder^=Kinds]", "7");
+  await browser.until("the filter", (rows) => [...document.querySelectorAll(`${rows} td:nth-child(3)`)].some((one) => one.textContent === "7")
+    && ![...document.querySelectorAll(`${rows} td:nth-child(3)`)].some((one) => one.textContent !== "7"), ROWS);
+  check(browser.page.url().endsWith("#/log?kinds=7"), browser.page.url());
+  await moved(browser, "a new event of the kind");
+
+  // Sequences fall from row to row, without one twice.
+  const seqs = (await column(browser, 2)).map((text) => Number(text.replaceAll(",", "")));
+  check(seqs.length > 1 && seqs.every((seq, at) => at === 0 || seq < seqs[at - 1]), `the order: ${seqs}`);
+
+  // A text is sought here, and what is wrong with a filter is said.
+  await browser.type(".search input[placeholder^=Kinds]", "1, x");
+  await browser.find(".problem", "“x” is not a kind");
+  await browser.type(".search input[placeholder^=Kinds]", "1, 7");
+  await browser.type(".search input[placeholder^=Text]", "OF KIND 7");
+  await browser.until("the text", (rows) => document.querySelector(rows)
+    && [...document.querySelectorAll(`${rows} td:nth-child(4)`)].every((one) => one.textContent === "an event of kind 7"), ROWS);
+  await browser.type(".search input[placeholder^=Authors]", "npub1wrong");
+  await browser.find(".problem", "“npub1wrong” is not a public key");
+  await browser.go(`log?authors=${author}`);
+  await browser.find(`${ROWS} td:nth-child(4)`, "<script>");
+  same((await column(browser, 3)), ["1"], "the events of the author");
+}
+
+export async function pausing(browser) {
+  await browser.go("log?kinds=1,7");
+  await browser.find(ROWS);
+  await browser.click(".filters .button", "Pause");
+  await browser.find(".state-line", "Paused");
+  const before = await column(browser, 2);
+  await browser.find(".filters .button", "new)");
+  same(await column(browser, 2), before, "the rows during the pause");
+  await browser.click(".filters .button", "Continue");
+  await browser.until("the rows go on", (rows, count) => document.querySelectorAll(rows).length > count, ROWS, before.length);
+  const seqs = (await column(browser, 2)).map((text) => Number(text.replaceAll(",", "")));
+  check(seqs.every((seq, at) => at === 0 || seq < seqs[at - 1]), `the order: ${seqs}`);
+}
+
+/** More events than can be drawn: the page says so, and stays quick. */
+export async function flooded(browser, { fast }) {
+  await browser.go(`log?kinds=${fast}`);
+  await browser.find(".remark", "were left out");
+  await browser.until("the rate", () => Number.parseFloat(document.querySelector(".rate").textContent.replace(",", "")) > 300);
+  const rows = (await browser.page.$$(ROWS)).length;
+  check(rows <= 500, `${rows} rows`);
+  // The page still answers, and a narrower filter shows all again.
+  await browser.type(".search input[placeholder^=Kinds]", "1");
+  await browser.until("the narrower filter", (rows) => document.querySelector(`${rows} td:nth-child(3)`)?.textContent === "1", ROWS);
+  await browser.until("nothing is left out", () => document.querySelector(".remark").textContent.startsWith("The newest 500"));
+}
+
+export async function provenance(browser, { stored, relay, hostile }) {
+  await browser.go("log?kinds=7");
+  await browser.type(".find input", "note1wrong");
+  await browser.press("Enter");
+  await browser.find(".find", "This is not an event's id");
+  await browser.type(".find input", stored);
+  await browser.press("Enter");
+  await browser.find(".side .state-line", "Stored");
+  check(browser.page.url().endsWith(`#/log?kinds=7&event=${stored}`), browser.page.url());
+  await browser.find(".side .facts", relay);
+  const facts = await browser.page.$eval(".side .facts", (one) => one.innerText);
+  check(/Received[^]*\d\d:\d\d:\d\d\.\d{3}/.test(facts) && /Copies/.test(facts), facts);
+  await browser.find(".side .receivers li", "nowhere");
+  await browser.find(".side .receivers li", "Not yet");
+  await browser.find(".side", "There are no named consumers.");
+  await inert(browser, ".side p.quote", hostile);
+  await inert(browser, ".side .event-tags li:last-child", JSON.stringify(["title", hostile]));
+  // The other form of the id that the page shows leads to the same event.
+  const note = (await browser.texts(".side .id"))[1];
+  check(note.startsWith("note1"), note);
+  await browser.press("Escape");
+  await browser.until("the details are closed", () => !document.querySelector(".side"));
+  await browser.type(".find input", note);
+  await browser.press("Enter");
+  await browser.find(".side .id", stored);
+  await browser.go(`log?kinds=7&event=${"0".repeat(64)}`);
+  await browser.find(".side .problem", "event");
+}
+
+export async function refusals(browser, { refused }) {
+  await browser.go("log?kinds=7");
+  await browser.click(".parts a", "Refusals");
+  await browser.find(".table-box[aria-label='Refused events'] tbody tr", "bad signature");
+  await browser.click(".table-box[aria-label='Refused events'] tbody td:nth-child(3) a");
+  await browser.find(".side .state-line", "Not stored");
+  await browser.find(".side .refusals", "bad signature");
+  await browser.find(".side .id", refused);
+  await browser.accessible("the refusals");
+}
+
+export async function accessible(browser, { stored }) {
+  await browser.go(`log?kinds=1,7&event=${stored}`);
+  await browser.find(".side .receivers");
+  await browser.find(ROWS);
+  await browser.accessible("the log");
+  await browser.size(390, 844);
+  await browser.accessible("an event on a phone");
+  await browser.fits();
+  await browser.go("log?kinds=1,7");
+  await browser.find(ROWS);
+  await browser.accessible("the tail on a phone");
+  await browser.fits();
+}

@@ -17,12 +17,11 @@ const BOTS_REFRESH_SECONDS = 10;
 const LOADED = 1_000;
 const LOADED_MAX = 10_000;
 
-function Figures({ fanout, log }) {
+function Figures({ fanout }) {
   return html`<dl class="stats">
     <${Stat} label="Bots" value=${count(fanout.bots)} note="registered" />
     <${Stat} label="Follows" value=${count(fanout.follows)} note="of all bots" />
     <${Stat} label="Followers" value=${count(fanout.clients)} note="connected now" />
-    <${Stat} label="Head" value=${count(log.head)} note="newest sequence" />
   </dl>`;
 }
 
@@ -88,7 +87,7 @@ function Bots({ params, go, onRefused }) {
   }, [data, sort, order, search]);
   const set = (changes) => go({ ...params, ...changes }, { replace: true });
   const more = data ? data.total - data.bots.length : 0;
-  return html`<${Panel} title="Bots" note=${data && count(data.total)} class="panel grow">
+  return html`<${Panel} title="Bots" note=${data && count(data.total)}>
     ${data?.total > 0 && html`<div class="filters">
       <${SearchField} label="Part of the name or key" value=${search} onChange=${(search) => set({ search })} />
       ${more > 0 && html`<p class="dim">${count(data.bots.length)} are loaded, in the order of their keys.
@@ -134,7 +133,7 @@ function View({ params, go }) {
   return html`<div class="fanout">
     ${error && html`<${Problem} error=${error} retry=${reload} />`}
     ${warnings.map(({ code, message }) => html`<${Problem} key=${code} error=${{ message }} />`)}
-    <${Figures} fanout=${data.fanout} log=${data.log} />
+    <${Figures} fanout=${data.fanout} />
     ${held && !refused ? html`<${Bots} params=${params} go=${go} onRefused=${setRefused} />`
       : html`<${Locked} reason=${refused?.message} onToken=${() => setRefused(null)} />`}
   </div>`;

@@ -112,9 +112,8 @@ function Tail({ params, set, onOpen }) {
       <${SearchField} label="Kinds, such as 1, 7" value=${params.kinds} onChange=${(kinds) => filter({ kinds })} />
       <${SearchField} label="Authors: npub1… or hex" value=${params.authors} onChange=${(authors) => filter({ authors })} />
       <${SearchField} label="Text in the event" value=${params.text} onChange=${(text) => filter({ text })} />
-      <span class="spring"></span>
-      <${State} tail=${tail} isPaused=${isPaused} /><span class="dim rate">${short(Math.round(10 * tail.rate) / 10)} events/s</span>
-      ${button}
+      <div class="follow"><${State} tail=${tail} isPaused=${isPaused} />
+        <span class="dim rate">${short(Math.round(10 * tail.rate) / 10)} events/s</span><span class="spring"></span>${button}</div>
     </div>
     ${problem && html`<${Problem} error=${{ message: problem }} />`}
     ${tail.error && html`<${Problem} error=${tail.error} />`}

@@ -123,10 +123,10 @@ class Tail {
   /** Adds what has arrived to the rows, the newest first. */
   draw() {
     const now = Date.now();
-    this.counts.push(this.count);
-    this.count = 0;
-    if (this.counts.length > RATE_MS / DRAW_MS) this.counts.shift();
-    const rate = this.counts.reduce((sum, one) => sum + one, 0) / (this.counts.length * DRAW_MS / 1000);
+    this.counts.push([now, this.count]);
+    while (this.counts.length > 2 && now - this.counts[0][0] > RATE_MS) this.counts.shift();
+    const [since, before] = this.counts[0];
+    const rate = now > since ? (1000 * (this.count - before)) / (now - since) : 0;
     const figures = { rate, skipped: this.skipped, isSkipping: now - this.skippedAt < RATE_MS, waiting: this.arrived.length };
     if (this.isPaused) return this.change(figures);
     this.allowance = Math.min(KEPT, this.allowance + DRAWN_EACH);

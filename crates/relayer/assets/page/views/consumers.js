@@ -19,7 +19,7 @@ const SEARCH_FROM = 10;
 const columns = (forget) => [
   { key: "name", title: "Consumer", sort: "name", width: "13rem", isMain: true, value: (one) => one.name,
     render: (one) => html`<${Untrusted} text=${one.name} most=${80} />` },
-  { key: "connected", title: "State", sort: "connected", width: "9rem", value: (one) => Number(one.connected),
+  { key: "connected", title: "State", sort: "connected", width: "9rem", isMedium: true, value: (one) => Number(one.connected),
     render: (one) => (one.connected ? html`<${Badge} kind="ok">Connected<//>` : html`<${Badge}>Away<//>`) },
   { key: "lag", title: "Lag", sort: "lag", align: "end", width: "6rem", hint: "Events in the log after the consumer's cursor", value: (one) => one.lag,
     render: (one) => short(one.lag) },

@@ -69,7 +69,7 @@ function Origin({ trace, event }) {
   return html`<h3>Where it came from</h3><${Facts} rows=${[
     ["First from", html`<a href=${linkToRelay(trace.relay)}><${Untrusted} text=${trace.relay} /></a>`],
     ["Received", html`${time(trace.received_at)}.${String(trace.received_at % 1000).padStart(3, "0")} (<${Ago} ms=${trace.received_at} />)`],
-    ["After its date", event && (late < 0 ? `dated ${duration(-late)} ahead` : duration(Math.round(10 * late) / 10))],
+    ["Later than its date", event && (late < 0 ? `dated ${duration(-late)} ahead` : duration(Math.round(10 * late) / 10))],
     ["Copies", copies(trace)],
     ["Late on average", trace.copies?.count ? milliseconds(trace.copies.mean_ms) : null],
     ["The last copy was late by", trace.copies?.count ? milliseconds(trace.copies.last_ms) : null],

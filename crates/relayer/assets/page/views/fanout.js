@@ -32,7 +32,7 @@ function Signal({ bot }) {
   return html`<a href=${linkToEvent(last.id)} title="Sequence ${count(last.seq)}"><${Ago} ms=${last.received_at} units=${1} /></a>`;
 }
 
-const columns = (approve) => [
+const columns = (approve, hasPending) => [
   { key: "name", title: "Bot", sort: "name", width: "14rem", isMain: true, value: (bot) => bot.name.toLowerCase(),
     render: (bot) => html`<${Untrusted} text=${bot.name} most=${100} />` },
   { key: "key", title: "Public key", width: "15rem", from: "tablet",
@@ -41,13 +41,13 @@ const columns = (approve) => [
     render: (bot) => (bot.state === "pending" ? html`<${Badge} kind="warn">Pending<//>` : html`<${Badge} kind="ok">Registered<//>`) },
   { key: "followers", title: "Followers", sort: "followers", align: "end", width: "7rem", value: (bot) => bot.followers,
     render: (bot) => count(bot.followers) },
-  { key: "signal", title: "Last signal", sort: "signal", align: "end", width: "8rem", value: (bot) => bot.last_signal?.received_at ?? null,
+  { key: "signal", title: "Last signal", sort: "signal", align: "end", width: "8rem", isMedium: true, value: (bot) => bot.last_signal?.received_at ?? null,
     hint: "Since the gateway's start, and in about a million events before it", render: (bot) => html`<${Signal} bot=${bot} />` },
   { key: "registered", title: "Registered", sort: "registered", align: "end", width: "8rem", from: "tablet", value: (bot) => bot.registered_at,
     render: (bot) => html`<${Ago} ms=${bot.registered_at} units=${1} />` },
-  { key: "approve", title: html`<span class="hidden">Approve</span>`, align: "end", width: "6.5rem",
+  hasPending && { key: "approve", title: html`<span class="hidden">Approve</span>`, align: "end", width: "6.5rem",
     render: (bot) => bot.state === "pending" && html`<button type="button" class="link" aria-label="Approve ${bot.name}" onClick=${() => approve(bot)}>Approve</button>` },
-];
+].filter(Boolean);
 
 /** Unknown values come last, in both directions. */
 function sorted(bots, column, order) {
@@ -79,7 +79,7 @@ function Bots({ params, go, onRefused }) {
     if (isSure && (await attempt(() => change("POST", `api/bots/${key}/approve`), `Approved ${name}.`))) reload();
   };
   const { sort = "signal", order = "desc", search = "" } = params;
-  const all = columns(approve);
+  const all = columns(approve, data?.bots.some(({ state }) => state === "pending"));
   const shown = useMemo(() => {
     const found = (data?.bots ?? []).filter(({ name, bot_pubkey: key }) =>
       [name.toLowerCase(), key, encoded("npub", key)].some((text) => text.includes(search.toLowerCase())));

@@ -48,7 +48,7 @@ const COLUMNS = [
     render: (sink) => html`<${SinkState} status=${sink.status} />` },
   { key: "lag", title: "Lag", sort: "lag", align: "end", width: "6rem", hint: "Events in the log after the sink's cursor", value: (sink) => sink.lag,
     render: (sink) => short(sink.lag) },
-  { key: "behind", title: "Behind", sort: "behind", align: "end", width: "6rem", hint: "The age of the oldest event that the sink does not have",
+  { key: "behind", title: "Behind", sort: "behind", align: "end", width: "6rem", from: "tablet", hint: "The age of the oldest event that the sink does not have",
     value: (sink) => sink.lag_seconds, render: behind },
   { key: "rate", title: "Rate", sort: "rate", align: "end", width: "6rem", from: "tablet", hint: "Delivered events, averaged over a minute",
     value: (sink) => sink.events_per_second, render: (sink) => perSecond(sink.events_per_second) },

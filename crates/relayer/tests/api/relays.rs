@@ -123,7 +123,10 @@ async fn relays_are_found_by_what_they_have_and_by_their_url() {
     assert_eq!(found("search=example&has=offences&state=live&limit=1").await, ("b".to_owned(), 1));
     // The states are counted as if no state were asked for.
     let list = gateway.get("/api/relays?search=example&state=live&limit=1").await.json();
-    assert_eq!((&list["states"]["live"], &list["states"]["connecting"], &list["states"]["refused"]), (&json!(2), &json!(1), &json!(0)));
+    assert_eq!(
+        (&list["states"]["live"], &list["states"]["connecting"], &list["states"]["refused"]),
+        (&json!(2), &json!(1), &json!(0))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

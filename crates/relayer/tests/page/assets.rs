@@ -33,7 +33,11 @@ fn files(folder: &Path) -> BTreeSet<PathBuf> {
 }
 
 /// The status, head and body of the answer to a `GET`.
-async fn get(gateway: &moltrade_relayer::testing::TestGateway, path: &str, accept: &str) -> (u16, String, String) {
+async fn get(
+    gateway: &moltrade_relayer::testing::TestGateway,
+    path: &str,
+    accept: &str,
+) -> (u16, String, String) {
     let mut stream = TcpStream::connect(gateway.address).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\naccept: {accept}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -50,10 +54,18 @@ async fn browsers_get_the_page_and_all_of_its_files() {
     let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
     let (status, head, page) = get(&gateway, "/", browser).await;
     assert_eq!(status, 200);
-    for header in ["content-type: text/html", "vary: accept", "cache-control: no-cache", "x-content-type-options: nosniff"] {
+    for header in [
+        "content-type: text/html",
+        "vary: accept",
+        "cache-control: no-cache",
+        "x-content-type-options: nosniff",
+    ] {
         assert!(head.contains(header), "{header}: {head}");
     }
-    assert!(head.contains("content-security-policy: default-src 'none'; ") && !head.contains("unsafe"), "{head}");
+    assert!(
+        head.contains("content-security-policy: default-src 'none'; ") && !head.contains("unsafe"),
+        "{head}"
+    );
     assert!(!page.contains("://") && !page.contains("style=") && !page.contains("<style"), "{page}");
     let version = page.split("page/").nth(1).unwrap().split('/').next().unwrap();
     let mut served = 0;
@@ -69,7 +81,11 @@ async fn browsers_get_the_page_and_all_of_its_files() {
         served += 1;
     }
     assert!(served > 10, "only {served} files");
-    for path in ["/page/0123456789abcdef/app.js", &format!("/page/{version}/vendor"), &format!("/page/{version}/..%2fCargo.toml")] {
+    for path in [
+        "/page/0123456789abcdef/app.js",
+        &format!("/page/{version}/vendor"),
+        &format!("/page/{version}/..%2fCargo.toml"),
+    ] {
         assert_eq!(get(&gateway, path, browser).await.0, 404, "{path}");
     }
 }
@@ -119,7 +135,15 @@ fn no_script_of_ours_interprets_text() {
             continue;
         }
         let code = fs::read_to_string(Path::new(ASSETS).join(&file)).unwrap();
-        for word in ["innerHTML", "outerHTML", "insertAdjacentHTML", "dangerouslySet", "document.write", "eval(", "new Function"] {
+        for word in [
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "dangerouslySet",
+            "document.write",
+            "eval(",
+            "new Function",
+        ] {
             assert!(!code.contains(word), "{name} contains {word}");
         }
         assert!(!code.contains("http://") && !code.contains("https://"), "{name} names another server");

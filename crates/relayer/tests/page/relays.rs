@@ -29,7 +29,8 @@ pub async fn with_relays(count: usize, folder: &TempDir, change: impl FnOnce(&mu
 /// Sets reasons that would do something if they were interpreted.
 fn set_hostile_reasons(gateway: &TestGateway) -> Value {
     let peers = gateway.pool.peers();
-    let script = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>${window.hacked = 3}";
+    let script =
+        "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>${window.hacked = 3}";
     // Direction overrides, an isolate, a zero-width space, a terminal's escape, a tag character.
     let hidden = "auth-required: \u{202e}dnuop\u{202c} \u{2066}a\u{200b}b \u{1b}[31m\u{e0041}\u{feff} c\nd";
     let long = format!("<b>{}</b>", "NOTICE! ".repeat(1_280));

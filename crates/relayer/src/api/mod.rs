@@ -25,6 +25,7 @@ mod metrics;
 mod middleware;
 mod operations;
 mod origin;
+mod overview;
 mod parameter;
 mod query;
 mod relays;

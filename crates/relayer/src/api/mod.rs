@@ -27,10 +27,12 @@ mod operations;
 mod origin;
 mod parameter;
 mod query;
+mod refusals;
 mod relays;
 mod router;
 mod serve;
 mod start;
+mod trace;
 mod websocket;
 
 pub use connections::Connections;

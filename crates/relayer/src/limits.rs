@@ -21,6 +21,11 @@ pub const INGEST_BYTES_MAX: usize = 32 << 20;
 /// Candidates that wait in the inbox of one shard. Unless frames are tiny, the byte limit is
 /// reached first.
 pub(crate) const INBOX_CANDIDATES_MAX: usize = 8_192;
+/// Refused ids that are remembered for each drop reason, about 200 bytes each: 7,000 in all. At the
+/// limit, the relay that most of them came from loses its oldest.
+pub(crate) const REFUSALS_KEPT: usize = 256;
+/// Relays that are remembered for one refused id, see [`REFUSALS_KEPT`].
+pub(crate) const REFUSAL_RELAYS_KEPT: usize = 8;
 /// Bursts of verified events that wait for the sequencer. At the limit, shards wait.
 pub(crate) const SEQUENCER_BURSTS_MAX: usize = 64;
 /// How long marks wait to be committed together with events or other marks: ten thousand relays

@@ -17,26 +17,32 @@ use crate::clock::unix_ms;
 use crate::event_log::query::Page;
 use crate::event_log::{Cursor, Entry, EventLog, StorageError};
 
-pub(super) const ONE: About = About::new(Tag::Events, "One event")
-    .path(&[PathParameter { name: "id", form: Form::EventId, about: "The id of the event." }])
-    .errors(&[
-        READ,
-        &[(StatusCode::BAD_REQUEST, "bad_event_id"), (StatusCode::NOT_FOUND, "event_not_found")],
-    ]);
+pub(super) const ID: &[PathParameter] =
+    &[PathParameter { name: "id", form: Form::EventId, about: "The id of the event." }];
+
+pub(super) const ONE: About = About::new(Tag::Events, "One event").path(ID).errors(&[
+    READ,
+    &[(StatusCode::BAD_REQUEST, "bad_event_id"), (StatusCode::NOT_FOUND, "event_not_found")],
+]);
 
 /// `GET /api/events/{id}`: the envelope of one event.
 pub(super) async fn one(
     State(context): State<Context>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Written<Envelope>, ApiError> {
-    let Path(id) = id.map_err(|_| bad_event_id())?;
-    let id: ClaimedId = id.parse().map_err(|_| bad_event_id())?;
+    let id = event_id(id)?;
     let log = std::sync::Arc::clone(&context.log);
     let entry = on_disk(move || log.get(&id)).await?.ok_or_else(|| {
         let message = "the log has no event with this id; it may not have arrived yet, or is no longer kept";
         ApiError::not_found("event_not_found", message)
     })?;
     Ok(Written::new(entry.envelope().clone()))
+}
+
+/// Parses the id in a path.
+pub(super) fn event_id(id: Result<Path<String>, PathRejection>) -> Result<ClaimedId, ApiError> {
+    let Path(id) = id.map_err(|_| bad_event_id())?;
+    id.parse().map_err(|_| bad_event_id())
 }
 
 fn bad_event_id() -> ApiError {

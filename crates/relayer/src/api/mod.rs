@@ -29,10 +29,12 @@ mod overview;
 mod page;
 mod parameter;
 mod query;
+mod refusals;
 mod relays;
 mod router;
 mod serve;
 mod start;
+mod trace;
 mod websocket;
 
 pub use connections::Connections;

@@ -11,7 +11,7 @@ use super::description::{self, Guard, Routes, pages};
 use super::error::ApiError;
 use super::{
     consumers, cors, downstreams, event_stream, events, fanout, health, metrics, middleware, operations,
-    overview, page, relays, websocket,
+    overview, page, refusals, relays, trace, websocket,
 };
 
 fn reading() -> Routes {
@@ -37,6 +37,8 @@ fn reading() -> Routes {
         .get("/api/events", events::page, events::PAGE)
         .get("/api/events/stream", event_stream::stream, event_stream::STREAM)
         .get("/api/events/{id}", events::one, events::ONE)
+        .get("/api/events/{id}/trace", trace::trace, trace::TRACE)
+        .get("/api/refusals", refusals::list, refusals::LIST)
         .get("/api/identity", fanout::identity, fanout::IDENTITY)
         .get("/fanout", fanout::upgrade::upgrade, fanout::upgrade::FANOUT)
         .get("/api/openapi.json", pages::openapi, pages::DOCUMENT_ABOUT)

@@ -26,9 +26,11 @@ mod metrics;
 #[allow(dead_code, reason = "other tests use the rest of it")]
 mod nginx_process;
 mod overview;
+mod refusals;
 mod relays;
 mod reload;
 mod since;
+mod trace;
 mod websocket_consumer;
 mod websocket_consumer_names;
 mod websocket_delivery;

@@ -35,7 +35,13 @@ pub async fn start(folder: &TempDir, text: &str, change: impl FnOnce(&mut Setup)
 pub fn submit(gateway: &TestGateway, events: impl IntoIterator<Item = VerifiedEvent>) {
     let verified = |event| {
         let relay = "wss://relay.example".into();
-        Submission::Event(Verified { event, relay, received_at_ms: unix_ms(), received: Instant::now(), budget: None })
+        Submission::Event(Verified {
+            event,
+            relay,
+            received_at_ms: unix_ms(),
+            received: Instant::now(),
+            budget: None,
+        })
     };
     gateway.submit(events.into_iter().map(verified).collect());
 }
@@ -51,5 +57,10 @@ pub async fn append(gateway: &TestGateway, events: Vec<VerifiedEvent>) {
 pub fn event(key: &Signer, kind: u16, content: &str) -> VerifiedEvent {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed).to_string();
-    key.sign(unix_ms() / 1000, kind, &[["d", &count], ["title", HOSTILE]].map(|tag| tag.map(str::to_owned)), content)
+    key.sign(
+        unix_ms() / 1000,
+        kind,
+        &[["d", &count], ["title", HOSTILE]].map(|tag| tag.map(str::to_owned)),
+        content,
+    )
 }

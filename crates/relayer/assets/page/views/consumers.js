@@ -59,8 +59,8 @@ export function Consumers() {
   const forget = async ({ name, lag }) => {
     const isSure = await confirm({
       title: "Forget this consumer?", action: "Forget", kind: "danger",
-      text: html`<p>The cursor of <strong><${Untrusted} text=${name} /></strong> is deleted. It has not acknowledged the last
-        ${count(lag)} events. The next client with this name is a new consumer.</p>`,
+      text: html`<p>The cursor of <strong><${Untrusted} text=${name} /></strong> is deleted. It has not acknowledged
+        the last ${count(lag)} events. The next client with this name is a new consumer.</p>`,
     });
     if (!isSure) return;
     if (await attempt(() => change("DELETE", `api/consumers/${encodeURIComponent(name)}`), `Forgot ${name}.`)) reload();

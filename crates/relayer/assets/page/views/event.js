@@ -101,7 +101,7 @@ const SinkLine = (sink) => html`<li key=${sink.name}>
   ${sink.delivery === "waiting" && html`<span class="dim">at ${count(sink.cursor)}, <${SinkState} status=${sink.status} /></span>`}
   <span class="spring"></span><${Delivery} delivery=${sink.delivery} />
   ${sink.dead_letter && html`<p class="quote">Rejected <${At} ms=${sink.dead_letter.refused_at} />: <${Untrusted} text=${sink.dead_letter.reason} />
-    ${sink.dead_letter.replaying && " It waits for its replay."}</p>`}
+    ${sink.dead_letter.replaying && " (waits for its replay)"}</p>`}
 </li>`;
 
 const ConsumerLine = (consumer) => html`<li key=${consumer.name}>

@@ -43,8 +43,8 @@ function State({ tail, isPaused }) {
 /** What is not among the rows, in words. */
 function Missing({ tail, isPaused }) {
   if (tail.isSkipping) {
-    return html`<p class="remark warn-text">Events arrive faster than ${DRAWN_A_SECOND} a second, which is as many as this page draws.
-      ${count(tail.skipped)} were left out. A narrower filter shows all that match.</p>`;
+    return html`<p class="remark warn-text">Events arrive faster than ${DRAWN_A_SECOND} a second, which
+      is as many as this page draws: ${count(tail.skipped)} were left out. A narrower filter shows all that match.</p>`;
   }
   if (tail.skipped) return html`<p class="remark dim">${count(tail.skipped)} events were left out, because they arrived too fast to be drawn.</p>`;
   return isPaused ? null : html`<p class="remark dim">The newest ${count(KEPT)} events are kept here. The log has more.</p>`;

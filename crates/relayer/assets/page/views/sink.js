@@ -61,8 +61,8 @@ function Seek({ sink, act }) {
     if (target === null) return;
     const isSure = await confirm({
       title: "Move the cursor?", action: "Move", kind: target > sink.cursor ? "danger" : "primary",
-      text: html`<p>The cursor of <strong><${Untrusted} text=${sink.name} /></strong> moves from ${count(sink.cursor)} to
-        ${count(target)}. ${effect(sink.cursor, target)}</p>`,
+      text: html`<p>The cursor of <strong><${Untrusted} text=${sink.name} /></strong> moves
+        from ${count(sink.cursor)} to ${count(target)}. ${effect(sink.cursor, target)}</p>`,
     });
     if (isSure) act("seek", { cursor: target }, `Moved the cursor of ${sink.name} to ${count(target)}.`);
   };

@@ -1,13 +1,14 @@
 // Runs a scenario: node run.mjs NAME URL [JSON]. The module NAME.mjs exports its steps: functions
-// that get a `Browser` and the arguments. A step has a page of its own; Chromium is started once.
+// that get a `Browser` and the arguments. If their order matters, they are in its array `steps`. A
+// step has a page of its own; Chromium is started once.
 
 import { Browser, launch } from "./harness.mjs";
 
 const [name, url, json = "{}"] = process.argv.slice(2);
-const { allowed = [], ...steps } = await import(`./${name}.mjs`);
+const { allowed = [], steps, ...all } = await import(`./${name}.mjs`);
 const chromium = await launch();
 try {
-  for (const [step, run] of Object.entries(steps)) {
+  for (const [step, run] of steps?.map((run) => [run.name, run]) ?? Object.entries(all)) {
     const browser = await Browser.open(chromium, url, allowed);
     try {
       await run(browser, JSON.parse(json));

@@ -25,6 +25,7 @@ mod metrics;
 mod middleware;
 mod operations;
 mod origin;
+mod overview;
 mod page;
 mod parameter;
 mod query;

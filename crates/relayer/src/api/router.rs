@@ -11,7 +11,7 @@ use super::description::{self, Guard, Routes, pages};
 use super::error::ApiError;
 use super::{
     consumers, cors, downstreams, event_stream, events, fanout, health, metrics, middleware, operations,
-    page, relays, websocket,
+    overview, page, relays, websocket,
 };
 
 fn reading() -> Routes {
@@ -25,6 +25,9 @@ fn reading() -> Routes {
         .get("/metrics", metrics::prometheus, metrics::PROMETHEUS)
         .get("/api/metrics/summary", metrics::summary, metrics::SUMMARY)
         .get("/api/metrics/memory", metrics::memory_usage, metrics::MEMORY)
+        .get("/api/overview", overview::overview, overview::OVERVIEW)
+        .get("/api/overview/history", overview::history, overview::HISTORY)
+        .get("/api/overview/stream", overview::stream, overview::STREAM)
         .get("/api/relays", relays::list, relays::LIST)
         .get("/api/relays/{*url}", relays::one, relays::ONE)
         .get("/api/downstreams", downstreams::list, downstreams::LIST)

@@ -27,7 +27,9 @@ use crate::ingest::admission::Admission;
 use crate::ingest::dedupe::{Dedupe, DedupeSizes};
 use crate::ingest::shard::{BurstLimits, Shard};
 use crate::ingest::{self, Inbound, Inboxes, committed};
-use crate::limits::{REPAIRS_AT_ONCE_MAX, SCANS_AT_ONCE_MAX, SEQUENCER_BURSTS_MAX, frame_bytes_max};
+use crate::limits::{
+    OVERVIEW_LISTENERS_MAX, REPAIRS_AT_ONCE_MAX, SCANS_AT_ONCE_MAX, SEQUENCER_BURSTS_MAX, frame_bytes_max,
+};
 use crate::net::resolver::Resolver;
 use crate::relay::{DialOptions, DialSetupError, Dialer, InstanceId, Pool, Shared};
 use crate::serve::{ClientLimits, Clients, Consumers};
@@ -126,6 +128,8 @@ impl Gateway {
         let gauge = metrics.websocket.consumers.clone();
         let consumers = Consumers::open(Cursors::Consumers, max, keep_unused, &log, gauge)?;
         let clients = Clients::new(ClientLimits::of(&config.output), metrics.websocket.clients.clone());
+        let listeners = ClientLimits { in_all: OVERVIEW_LISTENERS_MAX, from_address: None };
+        let listeners = Clients::new(listeners, metrics.process.overview_listeners.clone());
         start_bloom_rebuild(&mut stages, &dedupe, &stopping)?;
         start_retention(config, &mut stages, &log, &admission, workers.sinks(), &stopping)?;
         let shared = Arc::new(Shared {
@@ -170,6 +174,7 @@ impl Gateway {
             admission,
             sinks: Arc::clone(workers.sinks()),
             clients,
+            listeners,
             consumers,
             identity,
             instance,

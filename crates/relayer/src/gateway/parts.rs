@@ -34,6 +34,8 @@ pub struct Parts {
     pub sinks: Arc<[Arc<Sink>]>,
     /// The clients of `/ws`.
     pub clients: Clients,
+    /// The listeners of the overview.
+    pub(crate) listeners: Clients,
     /// The named consumers of `/ws`.
     pub consumers: Consumers,
     pub identity: Arc<Signer>,

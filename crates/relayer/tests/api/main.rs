@@ -25,6 +25,7 @@ mod metrics;
 #[path = "../support/nginx.rs"]
 #[allow(dead_code, reason = "other tests use the rest of it")]
 mod nginx_process;
+mod overview;
 mod relays;
 mod reload;
 mod since;

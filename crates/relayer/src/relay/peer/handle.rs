@@ -124,7 +124,18 @@ impl Peer {
 
     /// The state without its data.
     pub fn state_name(&self) -> StateName {
-        StateName::from(&self.states.lock().now)
+        self.status().0
+    }
+
+    /// The name of the state, and whether a WebSocket is open.
+    pub(super) fn status(&self) -> (StateName, bool) {
+        let states = self.states.lock();
+        (StateName::from(&states.now), states.now.is_connected())
+    }
+
+    /// Whether a WebSocket is open.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.status().1
     }
 
     /// Whether the relay is connected and nothing is left to backfill.
@@ -189,7 +200,12 @@ impl Peer {
 
     /// The coverage that is proven and committed to the log; `None` before first contact.
     pub fn coverage(&self) -> Option<Coverage> {
-        self.coverage.lock().committed()
+        self.with_coverage(Coverage::clone)
+    }
+
+    /// Reads [`coverage`](Self::coverage) without copying it.
+    pub(super) fn with_coverage<T>(&self, read: impl FnOnce(&Coverage) -> T) -> Option<T> {
+        self.coverage.lock().committed().map(read)
     }
 
     /// Restores the coverage that the log had when the process started.
@@ -237,6 +253,10 @@ impl Peer {
     /// The progress of the backfill; `None` if no backfill is running.
     pub fn repair(&self) -> Option<RepairProgress> {
         self.repair.lock().clone()
+    }
+
+    pub(super) fn is_repairing(&self) -> bool {
+        self.repair.lock().is_some()
     }
 
     pub(crate) fn set_repair(&self, progress: Option<RepairProgress>) {

@@ -124,7 +124,7 @@ impl Peer {
 
     /// The state without its data.
     pub fn state_name(&self) -> StateName {
-        StateName::from(&self.states.lock().now)
+        self.status().0
     }
 
     /// The name of the state, and whether a WebSocket is open.

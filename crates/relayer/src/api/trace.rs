@@ -81,7 +81,8 @@ enum WhyUnknown {
     /// The event came before the start of the gateway, or newer events have taken its place.
     NotRecent,
     /// The event is neither in the log nor on its way into it.
-    NotStored,
+    #[serde(rename = "not_stored")]
+    Absent,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
@@ -187,7 +188,7 @@ impl Trace {
             None => EventState::NotStored,
         };
         let (copies, copies_unknown) = match (state, gateway.dedupe.copies(id)) {
-            (EventState::NotStored, _) => (None, Some(WhyUnknown::NotStored)),
+            (EventState::NotStored, _) => (None, Some(WhyUnknown::Absent)),
             (_, Ok(copies)) => (Some(copies.into()), None),
             (_, Err(unknown)) => (None, Some(unknown.into())),
         };

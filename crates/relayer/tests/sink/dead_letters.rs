@@ -162,6 +162,7 @@ async fn a_replay_with_a_long_retry_after_does_not_delay_new_events() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_while_one_letter_is_replayed_or_after_one_is_dropped_loses_no_other() {
     let (folder, mut hook, gateway) = refused().await;
+    until("the cursor is stored", || gateway.saved("a") == 10).await;
     assert_eq!(gateway.sink(0).dead_letters.drop(LetterSelector::One(seq(8))).unwrap(), 1);
     assert_eq!(gateway.sink(0).dead_letters.replay(LetterSelector::One(seq(4))), 1);
     // The sink has the event, but the gateway does not know that when it crashes.

@@ -112,7 +112,7 @@ async function moving(browser, { token }) {
 async function forgetting(browser, { token }) {
   await browser.go("sinks");
   await browser.click("button[aria-label='Forget old']");
-  await browser.find(".dialog", "It has not acknowledged the last 5 events.");
+  await browser.find(".dialog", "the last 5 events.");
   await confirmed(browser, "Forget this consumer?", "Forget", token);
   await browser.find(".notice", "Forgot old.");
   await browser.until("the consumer is gone", (rows) => document.querySelectorAll(rows).length === 1, CONSUMERS);

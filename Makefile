@@ -9,6 +9,8 @@ ARGS  ?=
 TARGET ?= frame
 # How long make soak takes
 MINUTES ?= 30
+# The gateway that make screenshots shows
+URL ?= http://127.0.0.1:8080
 # The package that make test-deb tests
 DEB ?= $(lastword $(sort $(wildcard $(TARGET_DIR)/debian/*.deb)))
 TARGET_DIR = $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
@@ -26,8 +28,8 @@ export PATH := $(subst $(empty) ,:,$(CCACHE_PATH)):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help build dev run debug test bench fuzz demo soak ci fmt lint comment-width deny schemathesis smoke release \
-        clean setup-env config-template requirements rocksdb-debug rocksdb-release python node postgres nginx prometheus \
-        deb test-deb check-deploy tools docker-build docker-run docker-push
+        clean setup-env config-template requirements rocksdb-debug rocksdb-release python node postgres nginx prometheus chromium \
+        vendor-assets screenshots deb test-deb check-deploy tools docker-build docker-run docker-push
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,7 +46,7 @@ run: requirements rocksdb-release ## Run the release version (ARGS="--config my.
 debug: requirements rocksdb-debug ## Run the debug version
 	$(CARGO) run -- $(ARGS)
 
-test: requirements python node postgres nginx prometheus rocksdb-debug ## Run all tests, with cargo-nextest if it is installed
+test: requirements python node postgres nginx prometheus chromium rocksdb-debug ## Run all tests, with cargo-nextest if it is installed
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		echo "$(CARGO) nextest run --workspace"; $(CARGO) nextest run --workspace; \
 	else \
@@ -118,7 +120,7 @@ rocksdb-debug rocksdb-release: rocksdb-%: | requirements
 python: ## Create the Python environment for the tests of the examples
 	@scripts/python >/dev/null
 
-node: ## Install the npm packages for the tests of the JavaScript examples
+node: ## Install the npm packages for the tests of the JavaScript examples and of the live page
 	@scripts/node >/dev/null
 
 postgres: ## Check for PostgreSQL, which tests of the registry start; install it if possible
@@ -129,6 +131,15 @@ nginx: ## Check for nginx, which a test of HTTP/2 starts; install it if possible
 
 prometheus: ## Check for Prometheus, with which tests check alerts and dashboard; install it if possible
 	@scripts/prometheus
+
+chromium: ## Check for Chromium, in which tests drive the live page; install it if possible
+	@scripts/chromium
+
+vendor-assets: ## Fetch the libraries of the live page again, and compare them with their checksums
+	scripts/vendor-assets
+
+screenshots: node chromium ## Take the pictures in docs/images of a running gateway (URL=http://127.0.0.1:8080)
+	scripts/screenshots $(URL)
 
 deb: build ## Build the Debian package (cargo install cargo-deb)
 	@$(CARGO) deb --version >/dev/null 2>&1 || { echo "cargo-deb is not installed: cargo install cargo-deb"; exit 1; }

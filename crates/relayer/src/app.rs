@@ -19,8 +19,9 @@ use crate::control::Control;
 use crate::descriptors::{self, TooFew};
 use crate::fanout::identity::{self, IdentityError};
 use crate::fanout::service::FanoutError;
-use crate::gateway::{DrainError, Environment, Gateway, StartError, summary};
+use crate::gateway::{DrainError, Environment, Gateway, StartError};
 use crate::limits::METRICS_CONNECTIONS_MAX;
+use crate::overview::summary;
 use crate::serve::ClientLimits;
 use crate::systemd::Notifier;
 use crate::tasks::StageFailure;
@@ -103,6 +104,7 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
     let mut servers = serve(config, &context, listener, metrics_listener);
     let mut helpers = JoinSet::new();
     helpers.spawn(summary::run(Arc::clone(&gateway)));
+    helpers.spawn(Arc::clone(context.overview()).run());
     helpers.spawn(reload_on_signal(reload_signals, control));
     let reports = Reports::start(&notifier, &gateway);
     run_and_drain(gateway, &mut servers, &mut stop_signals, reports).await

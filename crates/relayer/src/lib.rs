@@ -28,6 +28,8 @@ pub mod limits;
 pub mod net;
 pub mod nip19;
 pub mod offline;
+mod overview;
+mod printable;
 pub mod pulse;
 pub mod receiver;
 pub mod relay;

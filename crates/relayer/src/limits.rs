@@ -21,6 +21,11 @@ pub const INGEST_BYTES_MAX: usize = 32 << 20;
 /// Candidates that wait in the inbox of one shard. Unless frames are tiny, the byte limit is
 /// reached first.
 pub(crate) const INBOX_CANDIDATES_MAX: usize = 8_192;
+/// Refused ids that are remembered for each drop reason, about 200 bytes each: 7,000 in all. At the
+/// limit, the relay that most of them came from loses its oldest.
+pub(crate) const REFUSALS_KEPT: usize = 256;
+/// Relays that are remembered for one refused id, see [`REFUSALS_KEPT`].
+pub(crate) const REFUSAL_RELAYS_KEPT: usize = 8;
 /// Bursts of verified events that wait for the sequencer. At the limit, shards wait.
 pub(crate) const SEQUENCER_BURSTS_MAX: usize = 64;
 /// How long marks wait to be committed together with events or other marks: ten thousand relays
@@ -283,6 +288,23 @@ pub(crate) const BODY_BYTES_MAX: usize = 16 << 10;
 /// Problems of a configuration in one response. A file may have a problem in each line; after
 /// corrections, the next try shows the rest.
 pub(crate) const PROBLEMS_SHOWN_MAX: usize = 100;
+/// How often the overview is computed for its listeners.
+pub(crate) const OVERVIEW_EVERY: Duration = Duration::from_secs(2);
+/// How long a computed overview is given to others too: less than [`OVERVIEW_EVERY`], so that each
+/// turn of the listeners computes it once. Rates cover at least this time.
+pub(crate) const OVERVIEW_FRESH: Duration = Duration::from_secs(1);
+/// The time that a point of the history covers.
+pub(crate) const OVERVIEW_POINT_EVERY: Duration = Duration::from_secs(10);
+/// Points of the history: an hour, about 50 KB.
+pub(crate) const OVERVIEW_POINTS_MAX: usize = 360;
+/// Listeners of the overview: pages of operators.
+pub(crate) const OVERVIEW_LISTENERS_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(31);
+/// Warnings in the overview.
+pub(crate) const WARNINGS_MAX: usize = 50;
+/// Sinks that are named for the same reason; the rest are counted.
+pub(crate) const WARNINGS_OF_SINKS_MAX: usize = 5;
+/// Characters of text from outside in a warning.
+pub(crate) const WARNING_TEXT_MAX: usize = 200;
 /// How long a browser may remember that a page may make a request. Browsers cap it at two hours.
 pub(crate) const PREFLIGHT_CACHED: Duration = Duration::from_secs(3_600);
 /// Connections that wait to be accepted; the default of the library is the same.

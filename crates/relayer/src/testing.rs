@@ -103,6 +103,7 @@ impl Setup {
         let mut servers = JoinSet::new();
         servers.spawn(api::serve(listener, api::router(context.clone()), connections()));
         servers.spawn(api::serve(metrics_listener, api::metrics_router(context.clone()), connections()));
+        servers.spawn(Arc::clone(context.overview()).run());
         // Each attempt to build the gateway sent a sender; only the last attempt succeeded.
         let submissions = taps.try_iter().last();
         Ok(TestGateway { gateway: Some(gateway), submissions, context, address, metrics_address, servers })

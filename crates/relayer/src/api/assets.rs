@@ -8,9 +8,10 @@ use axum::response::{IntoResponse, Response};
 use ring::digest::{SHA256, digest};
 
 /// What a page may load: scripts, styles and data of this server, and nothing else. Pages contain
-/// no inline scripts or styles.
+/// no inline scripts or styles, and no script may turn text into elements or code.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
-                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+                      require-trusted-types-for 'script'; trusted-types 'none'";
 
 /// A file with its version, which changes with its content.
 #[derive(Debug)]

@@ -8,10 +8,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::context::Context;
-use super::description::errors::WRITE;
+use super::description::errors::{READ, WRITE};
 use super::description::{About, Tag};
 use super::error::ApiError;
-use super::events::on_disk;
+use super::events::{lag_seconds, on_disk};
 use super::parameter::{Form, PathParameter};
 use crate::event_log::Cursor;
 use crate::serve::{EnterError, Forgotten};
@@ -37,32 +37,37 @@ struct ShownConsumer {
     cursor: Cursor,
     /// The number of sequences from `cursor` to `head`.
     lag: u64,
+    /// The age of the oldest event after the cursor.
+    lag_seconds: f64,
     connected: bool,
     /// Unix milliseconds; null while a client is connected.
     unused_since: Option<u64>,
 }
 
-pub(super) const LIST: About = About::new(Tag::Events, "The named consumers of /ws");
+pub(super) const LIST: About = About::new(Tag::Events, "The named consumers of /ws").errors(&[READ]);
 
 /// `GET /api/consumers`: all consumers, by name.
-pub(super) async fn list(State(context): State<Context>) -> Json<ShownConsumers> {
+pub(super) async fn list(State(context): State<Context>) -> Result<Json<ShownConsumers>, ApiError> {
     let consumers = context.consumers.list();
     // The head is read after the cursors, so that no cursor is above the head.
     let head = context.log.head();
-    let shown = consumers.into_iter().map(|(name, row)| {
-        // The head of a restored database may be lower than the cursor until the consumer
-        // reconnects.
-        let lag = head.get().saturating_sub(row.cursor.get());
-        let unused_since = (row.unused_since_ms != 0).then_some(row.unused_since_ms);
-        ShownConsumer {
-            name: name.to_string(),
-            cursor: row.cursor,
-            lag,
-            connected: unused_since.is_none(),
-            unused_since,
-        }
+    let shown = on_disk(move || {
+        let shown = consumers.into_iter().map(|(name, row)| {
+            let unused_since = (row.unused_since_ms != 0).then_some(row.unused_since_ms);
+            Ok(ShownConsumer {
+                name: name.to_string(),
+                cursor: row.cursor,
+                // The head of a restored database may be lower than the cursor until the consumer
+                // reconnects.
+                lag: head.get().saturating_sub(row.cursor.get()),
+                lag_seconds: lag_seconds(&context.log, row.cursor, head)?,
+                connected: unused_since.is_none(),
+                unused_since,
+            })
+        });
+        shown.collect()
     });
-    Json(ShownConsumers { head, consumers: shown.collect() })
+    Ok(Json(ShownConsumers { head, consumers: shown.await? }))
 }
 
 #[derive(Debug, Serialize, JsonSchema)]

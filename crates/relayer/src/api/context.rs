@@ -10,11 +10,11 @@ use prometheus_client::registry::Registry;
 use super::auth::Access;
 use super::connections::ConnectionMetrics;
 use super::origin::WebSocketOptions;
-use crate::clock::unix_ms;
 use crate::config::{Config, WebOrigin};
 use crate::control::Control;
 use crate::gateway::Parts;
 use crate::limits::REFUSAL_LOGGED_EVERY;
+use crate::overview::Recorder;
 
 #[derive(Debug, Clone)]
 pub struct Context(Arc<Inner>);
@@ -29,8 +29,7 @@ struct Inner {
     allowed_origins: Vec<WebOrigin>,
     access: Access,
     control: Arc<Control>,
-    started: Instant,
-    started_at_ms: u64,
+    overview: Arc<Recorder>,
     /// When a refused web page was last logged.
     refused_page_logged: Mutex<Option<Instant>>,
 }
@@ -47,8 +46,7 @@ impl Context {
             allowed_origins: config.api.allowed_origins.clone(),
             access: Access::new(config.api.admin_token.clone(), config.output.bind_address),
             control,
-            started: Instant::now(),
-            started_at_ms: unix_ms(),
+            overview: Arc::new(Recorder::new(gateway)),
             refused_page_logged: Mutex::new(None),
         }))
     }
@@ -79,6 +77,10 @@ impl Context {
         &self.0.access
     }
 
+    pub(crate) fn overview(&self) -> &Arc<Recorder> {
+        &self.0.overview
+    }
+
     pub(super) fn control(&self) -> &Control {
         &self.0.control
     }
@@ -95,11 +97,11 @@ impl Context {
     }
 
     pub(super) fn uptime(&self) -> Duration {
-        self.0.started.elapsed()
+        self.0.overview.uptime()
     }
 
     pub(super) fn started_at_ms(&self) -> u64 {
-        self.0.started_at_ms
+        self.0.overview.started_at_ms()
     }
 }
 

@@ -49,6 +49,9 @@ pub(super) struct Details {
     /// The newest sequence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub newest: Option<Cursor>,
+    /// No id that was refused after this time, in Unix milliseconds, has been forgotten.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refusals_complete_since: Option<u64>,
     /// What is wrong with the configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problems: Option<Vec<ShownProblem>>,
@@ -66,7 +69,7 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message).retry_after_secs(5)
     }
 
-    pub fn not_found(code: &'static str, message: &'static str) -> Self {
+    pub fn not_found(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::NOT_FOUND, code, message)
     }
 

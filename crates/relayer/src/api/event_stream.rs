@@ -18,7 +18,7 @@ use crate::serve::{ClientTask, EventBody, LogSource};
 
 /// The headers of the response. A proxy must neither store nor buffer it. The connection ends with
 /// the response, because it has no slot among the connections of the port.
-const HEADERS: [(HeaderName, HeaderValue); 4] = [
+pub(super) const HEADERS: [(HeaderName, HeaderValue); 4] = [
     (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
@@ -60,7 +60,7 @@ pub(super) async fn stream(
     let task = ClientTask::new(source, head, counts, context.websocket().patience, peer.taken.clone())
         .with_heartbeat(query.heartbeat);
     let streaming = peer.start_stream();
-    let body = EventBody::new(cursor, peer.taken, metrics, |stream| async move {
+    let body = EventBody::of_log(cursor, peer.taken, metrics, |stream| async move {
         task.run(stream, client).await;
         drop(streaming);
     });

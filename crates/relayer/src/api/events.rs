@@ -13,29 +13,36 @@ use super::error::ApiError;
 use super::parameter::{Form, PathParameter};
 use super::query::{PAGE_PARAMETERS, Query};
 use super::start::check_cursor;
+use crate::clock::unix_ms;
 use crate::event_log::query::Page;
 use crate::event_log::{Cursor, Entry, EventLog, StorageError};
 
-pub(super) const ONE: About = About::new(Tag::Events, "One event")
-    .path(&[PathParameter { name: "id", form: Form::EventId, about: "The id of the event." }])
-    .errors(&[
-        READ,
-        &[(StatusCode::BAD_REQUEST, "bad_event_id"), (StatusCode::NOT_FOUND, "event_not_found")],
-    ]);
+pub(super) const ID: &[PathParameter] =
+    &[PathParameter { name: "id", form: Form::EventId, about: "The id of the event." }];
+
+pub(super) const ONE: About = About::new(Tag::Events, "One event").path(ID).errors(&[
+    READ,
+    &[(StatusCode::BAD_REQUEST, "bad_event_id"), (StatusCode::NOT_FOUND, "event_not_found")],
+]);
 
 /// `GET /api/events/{id}`: the envelope of one event.
 pub(super) async fn one(
     State(context): State<Context>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Written<Envelope>, ApiError> {
-    let Path(id) = id.map_err(|_| bad_event_id())?;
-    let id: ClaimedId = id.parse().map_err(|_| bad_event_id())?;
+    let id = event_id(id)?;
     let log = std::sync::Arc::clone(&context.log);
     let entry = on_disk(move || log.get(&id)).await?.ok_or_else(|| {
         let message = "the log has no event with this id; it may not have arrived yet, or is no longer kept";
         ApiError::not_found("event_not_found", message)
     })?;
     Ok(Written::new(entry.envelope().clone()))
+}
+
+/// Parses the id in a path.
+pub(super) fn event_id(id: Result<Path<String>, PathRejection>) -> Result<ClaimedId, ApiError> {
+    let Path(id) = id.map_err(|_| bad_event_id())?;
+    id.parse().map_err(|_| bad_event_id())
 }
 
 fn bad_event_id() -> ApiError {
@@ -89,4 +96,12 @@ pub(super) async fn on_disk<T: Send + 'static>(
 ) -> Result<T, ApiError> {
     let answer = tokio::task::spawn_blocking(ask).await;
     Ok(answer.map_err(|error| StorageError::new("answer a query", error))??)
+}
+
+/// How many seconds ago the first event after a cursor was received; 0 if there is none. Reads the
+/// disk, which blocks.
+pub(super) fn lag_seconds(log: &EventLog, cursor: Cursor, head: Cursor) -> Result<f64, StorageError> {
+    let next_ms = if cursor < head { log.received_after(cursor)? } else { None };
+    let lag_ms = next_ms.map_or(0, |received_ms| unix_ms().saturating_sub(received_ms));
+    Ok(lag_ms as f64 / 1000.0)
 }

@@ -13,6 +13,7 @@ use super::relays::{self, Connection};
 use crate::clock::{ClockStatus, Step};
 use crate::event_log::{Cursor, LogId, Seq};
 use crate::fanout::registry::Health;
+use crate::overview::NotReady;
 
 /// A short answer of the gateway about itself.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -39,20 +40,12 @@ pub(super) const READY: About = About::new(Tag::State, "Whether the gateway admi
     .details("It does even if no relay is connected, but not while the disk is full, and not while it stops.")
     .errors(&[&[(StatusCode::SERVICE_UNAVAILABLE, "not_ready")]]);
 
-/// `GET /ready`: tells whether the gateway accepts events. Relay connections do not count, because
-/// they depend on the relays.
+/// `GET /ready`: tells whether the gateway accepts events.
 pub(super) async fn ready(State(context): State<Context>) -> Result<Json<Liveness>, ApiError> {
-    if context.clients.is_draining() {
-        return Err(ApiError::unavailable("not_ready", "the gateway is stopping"));
+    match NotReady::of(&context) {
+        Some(why) => Err(ApiError::unavailable("not_ready", why.message())),
+        None => Ok(Liveness::new("ready")),
     }
-    if context.disk_full.is_paused() {
-        return Err(ApiError::unavailable(
-            "not_ready",
-            "the disk is full: ingest is paused and resumes by itself when there is room ([storage] \
-             min_free_bytes)",
-        ));
-    }
-    Ok(Liveness::new("ready"))
 }
 
 /// The state of the gateway and its relays.

@@ -25,12 +25,16 @@ mod metrics;
 mod middleware;
 mod operations;
 mod origin;
+mod overview;
+mod page;
 mod parameter;
 mod query;
+mod refusals;
 mod relays;
 mod router;
 mod serve;
 mod start;
+mod trace;
 mod websocket;
 
 pub use connections::Connections;

@@ -83,7 +83,7 @@ const FILTER: Parameter = Parameter {
 };
 
 /// The number of items in a page.
-const LIMIT: Parameter = Parameter {
+pub(super) const LIMIT: Parameter = Parameter {
     name: "limit",
     code: "bad_limit",
     form: Form::Count { least: 1, most: PAGE_EVENTS_MAX, default: Some(100) },

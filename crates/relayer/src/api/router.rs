@@ -11,11 +11,13 @@ use super::description::{self, Guard, Routes, pages};
 use super::error::ApiError;
 use super::{
     consumers, cors, downstreams, event_stream, events, fanout, health, metrics, middleware, operations,
-    relays, websocket,
+    overview, page, refusals, relays, trace, websocket,
 };
 
 fn reading() -> Routes {
     Routes::new(Guard::Open)
+        .get("/", page::index, page::INDEX)
+        .get("/page/{version}/{*file}", page::file, page::FILE)
         .get("/ws", websocket::upgrade, websocket::WS)
         .get("/health", health::health, health::HEALTH)
         .get("/ready", health::ready, health::READY)
@@ -23,6 +25,9 @@ fn reading() -> Routes {
         .get("/metrics", metrics::prometheus, metrics::PROMETHEUS)
         .get("/api/metrics/summary", metrics::summary, metrics::SUMMARY)
         .get("/api/metrics/memory", metrics::memory_usage, metrics::MEMORY)
+        .get("/api/overview", overview::overview, overview::OVERVIEW)
+        .get("/api/overview/history", overview::history, overview::HISTORY)
+        .get("/api/overview/stream", overview::stream, overview::STREAM)
         .get("/api/relays", relays::list, relays::LIST)
         .get("/api/relays/{*url}", relays::one, relays::ONE)
         .get("/api/downstreams", downstreams::list, downstreams::LIST)
@@ -32,6 +37,8 @@ fn reading() -> Routes {
         .get("/api/events", events::page, events::PAGE)
         .get("/api/events/stream", event_stream::stream, event_stream::STREAM)
         .get("/api/events/{id}", events::one, events::ONE)
+        .get("/api/events/{id}/trace", trace::trace, trace::TRACE)
+        .get("/api/refusals", refusals::list, refusals::LIST)
         .get("/api/identity", fanout::identity, fanout::IDENTITY)
         .get("/fanout", fanout::upgrade::upgrade, fanout::upgrade::FANOUT)
         .get("/api/openapi.json", pages::openapi, pages::DOCUMENT_ABOUT)

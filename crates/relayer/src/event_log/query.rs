@@ -15,6 +15,14 @@ pub struct Page {
     pub next_cursor: Cursor,
 }
 
+/// An event that the log has or had.
+#[derive(Debug)]
+pub enum Found {
+    Kept(Entry),
+    /// Retention deleted the event; only its sequence is left.
+    Trimmed(Seq),
+}
+
 /// Why delivery cannot continue after a cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CursorError {
@@ -73,14 +81,27 @@ impl EventLog {
     /// # Errors
     /// When RocksDB fails.
     pub fn get(&self, id: &ClaimedId) -> Result<Option<Entry>, StorageError> {
+        Ok(match self.find(id)? {
+            Some(Found::Kept(entry)) => Some(entry),
+            Some(Found::Trimmed(_)) | None => None,
+        })
+    }
+
+    /// The event with this id, or its sequence if the event is trimmed. Ids are not kept forever.
+    /// Reads the disk.
+    ///
+    /// # Errors
+    /// When RocksDB fails.
+    pub(crate) fn find(&self, id: &ClaimedId) -> Result<Option<Found>, StorageError> {
         let Some(row) = self.note(self.store.id_row(id))? else {
             return Ok(None);
         };
         if row.seq < self.floor() {
-            return Ok(None); // The event is trimmed; only its id is left.
+            return Ok(Some(Found::Trimmed(row.seq)));
         }
         let entries = self.note(self.store.read(row.seq, Cursor::after(row.seq), 1, usize::MAX))?;
-        Ok(entries.into_iter().next())
+        // Retention may have trimmed the event after the floor was read.
+        Ok(Some(entries.into_iter().next().map_or(Found::Trimmed(row.seq), Found::Kept)))
     }
 
     /// When the first event after a cursor was received, in Unix milliseconds. Reads the disk.

@@ -3,12 +3,12 @@
 use enum_map::Enum;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use strum::IntoStaticStr;
 
 use super::proof::BadProofReason;
 use crate::serve::{ClientCounts, CloseReason};
-use crate::telemetry::metrics::{PerLabel, latency_histogram, metrics};
+use crate::telemetry::LatencyHistogram;
+use crate::telemetry::metrics::{PerLabel, metrics};
 
 /// Why a client of `/fanout` was refused: the `error` code of the response, even if the refusal
 /// came after the upgrade.
@@ -38,7 +38,7 @@ metrics! {
         /// Signals that were encrypted and handed to the sockets of followers.
         messages: Counter = "fanout_messages";
         /// Seconds from reading a signal's frame until a follower's socket has accepted the signal: one sample for each write to a follower, for the signal that waited longest. Replayed signals are not included.
-        latency: Histogram = "fanout_latency_seconds", latency_histogram();
+        latency: LatencyHistogram = "fanout_latency_seconds";
         /// Closed connections of /fanout clients that proved a key, by reason.
         closed: PerLabel<CloseReason, Counter> = "fanout_clients_closed", PerLabel::new("reason");
         /// Refused clients of /fanout, by reason.

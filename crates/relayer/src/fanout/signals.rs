@@ -5,14 +5,14 @@
 //! follower reads the signals in memory from its own cursor on. A follower that is further behind
 //! reads the log.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Semaphore;
-use wire::{PublicKey, VerifiedEvent};
+use wire::VerifiedEvent;
 
-use super::registry::directory::Directory;
+use super::registry::directory::{Directory, LastSignal};
 use crate::event_log::reader::{Chunk, ReadError};
 use crate::event_log::tail::{Tail, TailPosition};
 use crate::event_log::{Cursor, Entry, EventLog, StorageError};
@@ -104,7 +104,11 @@ impl Signals {
     fn publish(&self, chunk: &Chunk) -> usize {
         let signals: Arc<[Entry]> =
             chunk.entries().iter().filter(|entry| self.is_signal(&entry.event)).map(Entry::copied).collect();
-        let bots: HashSet<PublicKey> = signals.iter().map(|entry| *entry.event.pubkey()).collect();
+        let mut newest = HashMap::new();
+        for Entry { seq, received_at_ms, event, .. } in &*signals {
+            let signal = LastSignal { seq: *seq, id: event.id(), received_at_ms: *received_at_ms };
+            newest.insert(*event.pubkey(), signal);
+        }
         let bytes = signals.iter().map(|entry| entry.event.json().len()).sum();
         self.tail.push(signals);
         if let Some(last) = chunk.last() {
@@ -112,7 +116,7 @@ impl Signals {
             // finds no signals has missed no signal.
             self.scanned.store(last.get(), Ordering::Release);
         }
-        self.directory.wake_followers(bots.iter());
+        self.directory.signalled(newest);
         bytes
     }
 

@@ -26,8 +26,10 @@ use crate::event_log::{Cursors, EventLog, OpenError, StorageError, Submission};
 use crate::ingest::admission::Admission;
 use crate::ingest::dedupe::{Dedupe, DedupeSizes};
 use crate::ingest::shard::{BurstLimits, Shard};
-use crate::ingest::{self, Inbound, Inboxes, committed};
-use crate::limits::{REPAIRS_AT_ONCE_MAX, SCANS_AT_ONCE_MAX, SEQUENCER_BURSTS_MAX, frame_bytes_max};
+use crate::ingest::{self, Inbound, Inboxes, Refusals, committed};
+use crate::limits::{
+    OVERVIEW_LISTENERS_MAX, REPAIRS_AT_ONCE_MAX, SCANS_AT_ONCE_MAX, SEQUENCER_BURSTS_MAX, frame_bytes_max,
+};
 use crate::net::resolver::Resolver;
 use crate::relay::{DialOptions, DialSetupError, Dialer, InstanceId, Pool, Shared};
 use crate::serve::{ClientLimits, Clients, Consumers};
@@ -114,7 +116,8 @@ impl Gateway {
         let dialer = Arc::new(dialer(config, instance, resolver.clone())?);
         let admission = Admission::shared(&config.filters);
         let liveness = Liveness::default();
-        let (inboxes, shards) = shards(config, &dedupe, &admission, &liveness);
+        let refusals = Arc::new(Refusals::new(log.clock().unix_ms()));
+        let (inboxes, shards) = shards(config, &dedupe, &admission, &refusals, &liveness);
         let sequencer = sequencer(config, &log, &disk_full)?.with_pulse(liveness.watch("sequencer"));
         let submissions = start_ingest(config, &mut stages, shards, sequencer, &dedupe, &metrics.ingest)?;
         if let Some(tap) = environment.submissions {
@@ -126,12 +129,15 @@ impl Gateway {
         let gauge = metrics.websocket.consumers.clone();
         let consumers = Consumers::open(Cursors::Consumers, max, keep_unused, &log, gauge)?;
         let clients = Clients::new(ClientLimits::of(&config.output), metrics.websocket.clients.clone());
+        let listeners = ClientLimits { in_all: OVERVIEW_LISTENERS_MAX, from_address: None };
+        let listeners = Clients::new(listeners, metrics.process.overview_listeners.clone());
         start_bloom_rebuild(&mut stages, &dedupe, &stopping)?;
         start_retention(config, &mut stages, &log, &admission, workers.sinks(), &stopping)?;
         let shared = Arc::new(Shared {
             dialer,
             dedupe: Arc::clone(&dedupe),
             inboxes: inboxes.clone(),
+            refusals: Arc::clone(&refusals),
             log: Arc::clone(&log),
             metrics: Arc::clone(&metrics.relay),
             ingest_metrics: Arc::clone(&metrics.ingest),
@@ -162,6 +168,7 @@ impl Gateway {
         let parts = Arc::new(Parts {
             pool: Arc::new(pool),
             dedupe,
+            refusals,
             inboxes: inboxes.gauge(),
             log,
             disk_full,
@@ -170,6 +177,7 @@ impl Gateway {
             admission,
             sinks: Arc::clone(workers.sinks()),
             clients,
+            listeners,
             consumers,
             identity,
             instance,
@@ -205,13 +213,16 @@ fn shards(
     config: &Config,
     dedupe: &Arc<Dedupe>,
     admission: &Arc<ArcSwap<Admission>>,
+    refusals: &Arc<Refusals>,
     liveness: &Liveness,
 ) -> (Inboxes, Vec<(String, Shard, Receiver<Inbound>)>) {
     let shards = std::thread::available_parallelism().map_or(2, usize::from);
     let (inboxes, receivers) = Inboxes::new(shards, frame_bytes_max(config.filters.max_event_bytes));
     let shard = |(index, inbox)| {
         let name = format!("shard-{index}");
-        let shard = Shard::new(Arc::clone(dedupe), Arc::clone(admission)).with_pulse(liveness.watch(&*name));
+        let shard = Shard::new(Arc::clone(dedupe), Arc::clone(admission))
+            .with_refusals(Arc::clone(refusals))
+            .with_pulse(liveness.watch(&*name));
         (name, shard, inbox)
     };
     (inboxes, receivers.into_iter().enumerate().map(shard).collect())

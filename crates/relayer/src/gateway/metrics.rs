@@ -31,6 +31,10 @@ metrics! {
         start_time: Gauge = "process_start_time_seconds";
         /// Panics. Each panic is a bug in the gateway; the log names the location.
         panics: Counter = "panics";
+        /// Connected listeners of the overview.
+        overview_listeners: Gauge = "overview_listeners";
+        /// How often the overview was computed.
+        overviews_computed: Counter = "overviews_computed";
         /// Log lines that were lost because standard error accepted them too slowly or not at all.
         log_lines_lost: Counter = "log_lines_lost";
     }

@@ -6,7 +6,6 @@ mod liveness;
 mod memory;
 mod metrics;
 mod parts;
-pub(crate) mod summary;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -169,7 +168,7 @@ impl Gateway {
 }
 
 /// Waits until the clients of `/ws` and `/fanout` have the remaining events, but at most
-/// [`CLIENT_DRAIN_MAX`].
+/// [`CLIENT_DRAIN_MAX`]. The listeners of the overview leave at once.
 async fn drain_clients(parts: &Parts) {
     let followers = async {
         match parts.fanout() {
@@ -177,7 +176,11 @@ async fn drain_clients(parts: &Parts) {
             None => 0,
         }
     };
-    let (clients, followers) = tokio::join!(parts.clients.drain(CLIENT_DRAIN_MAX), followers);
+    let (clients, followers, _) = tokio::join!(
+        parts.clients.drain(CLIENT_DRAIN_MAX),
+        followers,
+        parts.listeners.drain(CLIENT_DRAIN_MAX)
+    );
     let clients = clients + followers;
     if clients > 0 {
         tracing::warn!(

@@ -11,9 +11,9 @@ use crate::event_log::EventLog;
 use crate::event_log::free_space::Reserve;
 use crate::event_log::sequencer::DiskFull;
 use crate::fanout::Fanout;
-use crate::ingest::InboxGauge;
 use crate::ingest::admission::Admission;
 use crate::ingest::dedupe::Dedupe;
+use crate::ingest::{InboxGauge, Refusals};
 use crate::relay::{InstanceId, Pool};
 use crate::serve::{Clients, Consumers};
 use crate::sink::Sink;
@@ -23,6 +23,8 @@ use crate::sink::Sink;
 pub struct Parts {
     pub pool: Arc<Pool>,
     pub dedupe: Arc<Dedupe>,
+    /// The ids that were refused lately.
+    pub refusals: Arc<Refusals>,
     pub inboxes: InboxGauge,
     pub log: Arc<EventLog>,
     pub disk_full: Arc<DiskFull>,
@@ -34,6 +36,8 @@ pub struct Parts {
     pub sinks: Arc<[Arc<Sink>]>,
     /// The clients of `/ws`.
     pub clients: Clients,
+    /// The listeners of the overview.
+    pub(crate) listeners: Clients,
     /// The named consumers of `/ws`.
     pub consumers: Consumers,
     pub identity: Arc<Signer>,

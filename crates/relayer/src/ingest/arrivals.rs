@@ -1,5 +1,5 @@
-//! For a sample of events, the arrival time of the first copy, to measure how late other copies
-//! are.
+//! For a sample of events, the arrival time of the first copy, and how many further copies came how
+//! late.
 //!
 //! One id in [`ONE_IN`] is sampled; one byte of an id shows whether it is. New ids overwrite old
 //! ids.
@@ -22,9 +22,50 @@ pub(super) struct Arrivals {
     places: Box<[Place]>,
 }
 
-/// The beginning of an id, and the arrival time of its first copy.
-type Place = Mutex<Option<(Prefix, Instant)>>;
+type Place = Mutex<Option<Sample>>;
 type Prefix = [u8; 16];
+
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    /// The beginning of the id.
+    prefix: Prefix,
+    /// The arrival time of the first copy.
+    received: Instant,
+    copies: Copies,
+}
+
+/// The copies of an event that came within a minute of the first. They were recognised by their id
+/// alone, so a forged copy counts, too.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Copies {
+    /// Without the first copy.
+    pub count: u32,
+    late_total: Duration,
+    /// How long after the first copy the last one arrived.
+    pub late_max: Duration,
+}
+
+impl Copies {
+    fn add(&mut self, late: Duration) {
+        self.count = self.count.saturating_add(1);
+        self.late_total = self.late_total.saturating_add(late);
+        self.late_max = self.late_max.max(late);
+    }
+
+    /// `None` without copies.
+    pub fn late_mean(&self) -> Option<Duration> {
+        self.late_total.checked_div(self.count)
+    }
+}
+
+/// Why the copies of an event are not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownCopies {
+    /// Only one id in 32 is sampled, and this id is not.
+    NotSampled,
+    /// The event is older than this process, or newer events have overwritten its sample.
+    NotRecent,
+}
 
 impl Arrivals {
     pub fn new() -> Self {
@@ -33,15 +74,30 @@ impl Arrivals {
 
     pub(crate) fn note(&self, id: &ClaimedId, received: Instant) {
         if let Some((place, prefix)) = self.place(id) {
-            *place.lock() = Some((prefix, received));
+            *place.lock() = Some(Sample { prefix, received, copies: Copies::default() });
         }
     }
 
-    /// When the first copy arrived, if the id is in the sample and recent enough.
-    pub fn first(&self, id: &ClaimedId) -> Option<Instant> {
+    /// Counts a copy that arrived at `at`, which is called only if the id is in the sample. Returns
+    /// the time since the first copy if that is recent enough.
+    pub fn note_copy(&self, id: &ClaimedId, at: impl FnOnce() -> Instant) -> Option<Duration> {
         let (place, prefix) = self.place(id)?;
-        let (known, received) = (*place.lock())?;
-        (known == prefix && received.elapsed() < LATE_MAX).then_some(received)
+        let at = at();
+        let mut sample = place.lock();
+        let sample = sample.as_mut().filter(|sample| sample.prefix == prefix)?;
+        let late = at.saturating_duration_since(sample.received);
+        if late >= LATE_MAX {
+            return None;
+        }
+        sample.copies.add(late);
+        Some(late)
+    }
+
+    /// The copies of an event so far.
+    pub fn copies(&self, id: &ClaimedId) -> Result<Copies, UnknownCopies> {
+        let (place, prefix) = self.place(id).ok_or(UnknownCopies::NotSampled)?;
+        let sample = place.lock().filter(|sample| sample.prefix == prefix);
+        sample.map(|sample| sample.copies).ok_or(UnknownCopies::NotRecent)
     }
 
     fn place(&self, id: &ClaimedId) -> Option<(&Place, Prefix)> {
@@ -59,19 +115,42 @@ impl Arrivals {
 mod tests {
     use super::*;
 
+    fn id(sample: u8, place: u8) -> ClaimedId {
+        let mut bytes = [7; 32];
+        (bytes[14], bytes[15]) = (place, sample);
+        ClaimedId::from_bytes(bytes)
+    }
+
     #[test]
     fn a_sample_is_remembered() {
         let (arrivals, now) = (Arrivals::new(), Instant::now());
-        let id = |sample: u8, place: u8| {
-            let mut bytes = [7; 32];
-            (bytes[14], bytes[15]) = (place, sample);
-            ClaimedId::from_bytes(bytes)
-        };
         for sample in 0..=255 {
             arrivals.note(&id(sample, sample), now);
         }
-        let known = (0..=255).filter(|sample| arrivals.first(&id(*sample, *sample)) == Some(now)).count();
-        assert_eq!(known, 8);
-        assert_eq!(arrivals.first(&id(32, 1)), None);
+        let known = (0..=255).filter(|sample| arrivals.note_copy(&id(*sample, *sample), || now).is_some());
+        assert_eq!(known.count(), 8);
+        assert_eq!(arrivals.note_copy(&id(32, 1), || now), None);
+    }
+
+    #[test]
+    fn copies_are_counted_until_another_event_takes_the_place() {
+        let (arrivals, first) = (Arrivals::new(), Instant::now());
+        let event = id(0, 1);
+        assert_eq!(arrivals.copies(&event), Err(UnknownCopies::NotRecent));
+        assert_eq!(arrivals.copies(&id(1, 1)), Err(UnknownCopies::NotSampled));
+        arrivals.note(&event, first);
+        assert_eq!(arrivals.copies(&event), Ok(Copies::default()));
+        assert_eq!(Copies::default().late_mean(), None);
+        for secs in [3, 1, 60, 5] {
+            let late = arrivals.note_copy(&event, || first + Duration::from_secs(secs));
+            assert_eq!(late, (secs < 60).then_some(Duration::from_secs(secs)));
+        }
+        let copies = arrivals.copies(&event).expect("sampled");
+        assert_eq!((copies.count, copies.late_max), (3, Duration::from_secs(5)));
+        assert_eq!(copies.late_mean(), Some(Duration::from_secs(3)));
+        let mut other = *event.as_bytes();
+        other[0] = 8;
+        arrivals.note(&ClaimedId::from_bytes(other), first);
+        assert_eq!(arrivals.copies(&event), Err(UnknownCopies::NotRecent));
     }
 }

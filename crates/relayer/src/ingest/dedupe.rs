@@ -15,7 +15,7 @@ use quick_cache::sync::Cache;
 use strum::IntoStaticStr;
 use wire::ClaimedId;
 
-use super::arrivals::Arrivals;
+use super::arrivals::{Arrivals, Copies, UnknownCopies};
 use super::bloom::Bloom;
 use super::hotset::Hotset;
 use crate::clock::Clock;
@@ -145,14 +145,24 @@ impl Dedupe {
         self.claims.insert(id);
     }
 
-    /// The time since the first copy of an event, if its id is in the sample.
-    pub fn lateness(&self, id: &ClaimedId) -> Option<Duration> {
-        Some(self.arrivals.first(id)?.elapsed())
+    /// Counts a copy that arrives now. Returns the time since the first copy, if the id is in the
+    /// sample.
+    pub(crate) fn note_copy(&self, id: &ClaimedId) -> Option<Duration> {
+        self.arrivals.note_copy(id, Instant::now)
     }
 
-    /// The time from the first copy of an event to `received`, if its id is in the sample.
-    pub(crate) fn lateness_at(&self, id: &ClaimedId, received: Instant) -> Option<Duration> {
-        Some(received.saturating_duration_since(self.arrivals.first(id)?))
+    /// Counts a copy that arrived at `received`. Returns the time since the first copy, if the id
+    /// is in the sample.
+    pub(crate) fn note_copy_at(&self, id: &ClaimedId, received: Instant) -> Option<Duration> {
+        self.arrivals.note_copy(id, || received)
+    }
+
+    /// The copies of an event that came soon after the first.
+    ///
+    /// # Errors
+    /// When the id is not in the sample.
+    pub fn copies(&self, id: &ClaimedId) -> Result<Copies, UnknownCopies> {
+        self.arrivals.copies(id)
     }
 
     /// Adds the ids of a committed batch to the layers and removes their claims.
@@ -177,6 +187,11 @@ impl Dedupe {
 
     pub(crate) fn lru_bytes(&self) -> usize {
         self.lru.memory_used().total()
+    }
+
+    /// Whether the event with this id is verified but not committed yet.
+    pub fn is_in_flight(&self, id: &ClaimedId) -> bool {
+        self.claims.contains(id)
     }
 
     /// Verified ids that are not committed yet.

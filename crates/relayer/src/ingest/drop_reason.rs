@@ -16,10 +16,21 @@ macro_rules! drop_reasons {
             /// All reasons, in the order of their indices.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
+            /// The labels of all reasons.
+            pub(crate) const LABELS: &'static [&'static str] = &[$($label),+];
+
             pub const fn label(self) -> &'static str {
                 match self {
                     $(Self::$variant => $label,)+
                 }
+            }
+
+            /// What the reason means, for people.
+            pub(crate) fn meaning(self) -> &'static str {
+                let comment = match self {
+                    $(Self::$variant => concat!($($doc),+),)+
+                };
+                comment.trim_start()
             }
         }
     };
@@ -223,6 +234,7 @@ mod tests {
     fn indices_and_labels_are_unique() {
         for (index, reason) in DropReason::ALL.iter().enumerate() {
             assert_eq!(reason.index(), index);
+            assert_eq!(DropReason::LABELS[index], reason.label());
             assert_eq!(DropReason::ALL.iter().filter(|other| other.label() == reason.label()).count(), 1);
         }
     }

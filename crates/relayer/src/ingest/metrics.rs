@@ -8,7 +8,8 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 use super::{DropReason, InboxGauge, Layer};
 use crate::event_log::Entry;
-use crate::telemetry::metrics::{PerLabel, latency_histogram, metrics, set};
+use crate::telemetry::LatencyHistogram;
+use crate::telemetry::metrics::{PerLabel, metrics, set};
 
 metrics! {
     /// The metrics from a frame to its commit.
@@ -24,7 +25,7 @@ metrics! {
         /// Ids that had to be looked up in RocksDB.
         lookups_on_disk: Counter = "lookups_on_disk";
         /// Seconds from reading an event's frame until the event is committed.
-        processing_latency: Histogram = "processing_latency_seconds", latency_histogram();
+        processing_latency: LatencyHistogram = "processing_latency_seconds";
         /// Events per commit.
         batch_events: Histogram = "batch_events", Histogram::new(exponential_buckets(1.0, 2.0, 14));
         /// Commits to the log.
@@ -44,7 +45,7 @@ impl Metrics {
         self.batch_events.observe(entries.len() as f64);
         self.events_processed.inc_by(entries.len() as u64);
         for received in entries.iter().filter_map(|entry| entry.received) {
-            self.processing_latency.observe(now.duration_since(received).as_secs_f64());
+            self.processing_latency.observe(now.duration_since(received));
         }
     }
 

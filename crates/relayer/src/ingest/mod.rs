@@ -5,7 +5,7 @@
 //! Events whose ids are not in memory go to the [`shard`] of their author. A shard is one thread,
 //! so it judges all copies of an event one after the other: it checks the log, parses, applies the
 //! [`admission`] policy, verifies, and sends the event to the sequencer. Every refusal has a
-//! [`drop_reason`].
+//! [`drop_reason`], and [`refusals`] remembers the ids that were refused lately.
 
 use crate::event_log::Entry;
 
@@ -17,12 +17,15 @@ pub mod dedupe;
 mod drop_reason;
 mod hotset;
 mod metrics;
+pub mod refusals;
 pub mod shard;
 
+pub use arrivals::{Copies, UnknownCopies};
 pub use candidate::{Candidate, Inbound, InboxGauge, Inboxes, Source};
 pub use dedupe::{Dedupe, Layer, Lookup};
 pub use drop_reason::DropReason;
 pub use metrics::Metrics;
+pub use refusals::{Refusal, Refusals};
 
 /// Called after each commit: adds the committed events to the seen set and to the counters.
 pub fn committed(dedupe: &Dedupe, metrics: &Metrics, entries: &[Entry]) {

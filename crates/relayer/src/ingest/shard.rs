@@ -18,6 +18,7 @@ use super::candidate::{Candidate, Inbound, last_byte};
 use super::dedupe::{Dedupe, Layer};
 use super::drop_reason::DropReason;
 use super::metrics::Metrics;
+use super::refusals::Refusals;
 use crate::crash_point;
 use crate::event_log::{StorageError, Submission, Verified};
 use crate::pulse::Pulse;
@@ -36,6 +37,7 @@ pub struct Shard {
     dedupe: Arc<Dedupe>,
     admission: Arc<ArcSwap<Admission>>,
     verifier: Verifier,
+    refusals: Arc<Refusals>,
     pulse: Arc<Pulse>,
 }
 
@@ -50,7 +52,13 @@ pub struct BurstLimits {
 impl Shard {
     /// `admission` may be replaced while a shard runs.
     pub fn new(dedupe: Arc<Dedupe>, admission: Arc<ArcSwap<Admission>>) -> Self {
-        Self { dedupe, admission, verifier: Verifier::new(), pulse: Arc::default() }
+        let (verifier, refusals, pulse) = (Verifier::new(), Arc::default(), Arc::default());
+        Self { dedupe, admission, verifier, refusals, pulse }
+    }
+
+    /// Remembers refused events in `refusals`.
+    pub fn with_refusals(self, refusals: Arc<Refusals>) -> Self {
+        Self { refusals, ..self }
     }
 
     pub(crate) fn with_pulse(self, pulse: Arc<Pulse>) -> Self {
@@ -149,10 +157,11 @@ impl Shard {
                 burst.push(Verified { event, relay, received_at_ms, received, budget }.into());
             }
             Verdict::Duplicate(layer) => {
-                source.sent_copy(self.dedupe.lateness_at(&claimed, received));
+                source.sent_copy(self.dedupe.note_copy_at(&claimed, received));
                 metrics.duplicates[layer].inc();
             }
             Verdict::Dropped(reason) => {
+                self.refusals.note(&claimed, reason, source.url(), received_at_ms);
                 source.sent_refused(reason);
                 metrics.dropped[reason].inc();
             }

@@ -27,6 +27,7 @@ mod silence;
 mod transport;
 
 pub use information::Information;
+pub(crate) use peer::{Census, Group};
 pub use peer::{
     ConnectionState, Coverage, DialFailure, Gap, GapReason, Metrics, PastState, Peer, RepairProgress,
     StateName,

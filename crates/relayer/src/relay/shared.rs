@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 use wire::Signer;
 
 use crate::event_log::EventLog;
-use crate::ingest::{self, Dedupe, Inboxes};
+use crate::ingest::{self, Dedupe, Inboxes, Refusals};
 use crate::relay::peer::Metrics;
 use crate::relay::transport::Dialer;
 
@@ -19,6 +19,7 @@ pub struct Shared {
     pub dedupe: Arc<Dedupe>,
     /// The shards' inboxes, which take candidates.
     pub inboxes: Inboxes,
+    pub refusals: Arc<Refusals>,
     /// The event log. Reconciliation compares relays with the log.
     pub log: Arc<EventLog>,
     pub metrics: Arc<Metrics>,

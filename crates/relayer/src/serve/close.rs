@@ -71,6 +71,11 @@ impl From<Disconnected> for CloseCause {
     }
 }
 
+/// The close code and the reason while the gateway stops.
+pub(super) fn stopping() -> (u16, String) {
+    (close_code::AWAY, "the gateway is stopping".to_owned())
+}
+
 /// Closes the connection of a client.
 #[derive(Debug)]
 pub(super) struct Close {
@@ -102,7 +107,7 @@ impl Close {
         let cursor = self.cursor;
         Some(match &self.cause {
             CloseCause::Left => return None,
-            CloseCause::Stopping => (close_code::AWAY, "the gateway is stopping".to_owned()),
+            CloseCause::Stopping => stopping(),
             CloseCause::Slow => (
                 close_code::POLICY,
                 match &self.consumer {

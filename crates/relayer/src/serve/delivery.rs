@@ -241,7 +241,7 @@ impl<S: Source> ClientTask<S> {
             self.counts.messages.inc_by(messages);
         }
         if let Some(oldest) = oldest {
-            self.counts.latency.observe(oldest.elapsed().as_secs_f64());
+            self.counts.latency.observe(oldest.elapsed());
         }
         self.flushed = up_to;
         Ok(())

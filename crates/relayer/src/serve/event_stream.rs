@@ -24,13 +24,14 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::timeout;
 
-use super::close::CloseReason;
+use super::close::{CloseReason, stopping};
 use super::metrics::WebSocketMetrics;
 use super::slow::Taken;
 use super::socket::{ClientSocket, Disconnected, Outgoing};
 use crate::event_log::Cursor;
 use crate::limits::{
-    CLIENT_FLUSH_BYTES, EVENT_STREAM_PIECE_BYTES, EVENT_STREAM_RETRY, EVENT_STREAM_STOP_RETRY,
+    CLIENT_CLOSE_MAX, CLIENT_FLUSH_BYTES, EVENT_STREAM_PIECE_BYTES, EVENT_STREAM_RETRY,
+    EVENT_STREAM_STOP_RETRY,
 };
 
 /// The side that the client's task writes to.
@@ -103,6 +104,24 @@ impl Buffer {
     }
 }
 
+impl EventStream {
+    /// Waits until everything that was written has been passed on.
+    pub(crate) async fn passed_on(&mut self) {
+        // A stream whose client has disconnected is dropped.
+        let _ = poll_fn(|cx| self.poll_flush(cx)).await;
+    }
+
+    /// Writes an event that is not of the log. Call [`passed_on`](Self::passed_on) first.
+    pub(crate) fn send(&mut self, name: &str, data: &str) {
+        self.buffer.lock().write(Some(name), None, data);
+    }
+
+    /// Ends the stream because the gateway stops.
+    pub(crate) async fn stop(self) {
+        self.close(Some(stopping()), CLIENT_CLOSE_MAX).await;
+    }
+}
+
 impl ClientSocket for EventStream {
     const ANSWERS_PINGS: bool = false;
 
@@ -159,14 +178,32 @@ pub(crate) struct EventBody {
     task: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     buffer: Arc<Mutex<Buffer>>,
     taken: Taken,
+    /// Counts the client of the log.
+    client: Option<Counted>,
+}
+
+/// Counts connected clients, and those that left.
+struct Counted {
     streams: Gauge,
     left: Counter,
 }
 
 impl EventBody {
-    /// Runs a task that writes to the stream, which begins with the id of this cursor. `taken`
-    /// counts the bytes that the client's socket accepts.
+    /// Runs a task that writes to the stream. `taken` counts the bytes that the client's socket
+    /// accepts.
     pub(crate) fn new<F: Future<Output = ()> + Send + 'static>(
+        taken: Taken,
+        task: impl FnOnce(EventStream) -> F,
+    ) -> Self {
+        let mut buffer = Buffer::new();
+        buffer.write_retry(EVENT_STREAM_RETRY);
+        buffer.bytes.extend_from_slice(b"\n");
+        Self::begin(buffer, taken, None, task)
+    }
+
+    /// Like [`new`](Self::new), for a client of the log, whose stream begins with the id of this
+    /// cursor.
+    pub(crate) fn of_log<F: Future<Output = ()> + Send + 'static>(
         cursor: Cursor,
         taken: Taken,
         metrics: &WebSocketMetrics,
@@ -176,11 +213,20 @@ impl EventBody {
         buffer.write_retry(EVENT_STREAM_RETRY);
         buffer.write_number("id: ", cursor.get());
         buffer.bytes.extend_from_slice(b"\n");
-        let buffer = Arc::new(Mutex::new(buffer));
-        let stream = EventStream { buffer: Arc::clone(&buffer), taken: taken.clone() };
         let (streams, left) = (metrics.streams.clone(), metrics.closed[CloseReason::Left].clone());
         streams.inc();
-        Self { task: Some(Box::pin(task(stream))), buffer, taken, streams, left }
+        Self::begin(buffer, taken, Some(Counted { streams, left }), task)
+    }
+
+    fn begin<F: Future<Output = ()> + Send + 'static>(
+        buffer: Buffer,
+        taken: Taken,
+        client: Option<Counted>,
+        task: impl FnOnce(EventStream) -> F,
+    ) -> Self {
+        let buffer = Arc::new(Mutex::new(buffer));
+        let stream = EventStream { buffer: Arc::clone(&buffer), taken: taken.clone() };
+        Self { task: Some(Box::pin(task(stream))), buffer, taken, client }
     }
 }
 
@@ -217,10 +263,11 @@ impl Body for EventBody {
 
 impl Drop for EventBody {
     fn drop(&mut self) {
-        self.streams.dec();
+        let Some(Counted { streams, left }) = &self.client else { return };
+        streams.dec();
         // The server drops the body when the client disconnects.
         if self.task.is_some() {
-            self.left.inc();
+            left.inc();
         }
     }
 }

@@ -4,11 +4,11 @@
 use enum_map::Enum;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use strum::IntoStaticStr;
 
 use super::close::CloseReason;
-use crate::telemetry::metrics::{PerLabel, latency_histogram, metrics};
+use crate::telemetry::LatencyHistogram;
+use crate::telemetry::metrics::{PerLabel, metrics};
 
 /// Why a client of `/ws` or of an event stream was refused: the `error` code of the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr)]
@@ -30,7 +30,7 @@ pub struct ClientCounts {
     /// Messages written to the clients' sockets.
     pub messages: Counter,
     /// Seconds from reading an event's frame until a client's socket has accepted the event.
-    pub latency: Histogram,
+    pub latency: LatencyHistogram,
     /// Closed connections by reason.
     pub closed: PerLabel<CloseReason, Counter>,
 }
@@ -47,7 +47,7 @@ metrics! {
         /// Messages that were handed to the sockets of clients of /ws and of event streams.
         messages: Counter = "websocket_messages";
         /// Seconds from reading an event's frame until a client's socket has accepted the event: one sample for each write to a client, for the event that waited longest. Replayed events are not included.
-        latency: Histogram = "delivery_latency_seconds", latency_histogram();
+        latency: LatencyHistogram = "delivery_latency_seconds";
         /// Closed connections of clients of /ws and of event streams, by reason.
         closed: PerLabel<CloseReason, Counter> = "websocket_clients_closed", PerLabel::new("reason");
         /// Refused clients of /ws and of event streams, by reason.

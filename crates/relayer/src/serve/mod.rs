@@ -28,7 +28,7 @@ pub use close::CloseReason;
 pub(crate) use consumers::{ConsumerName, EnterError, StartPosition};
 pub use consumers::{Consumers, Forgotten, Share};
 pub(crate) use delivery::ClientTask;
-pub(crate) use event_stream::EventBody;
+pub(crate) use event_stream::{EventBody, EventStream};
 pub(crate) use lease::Lease;
 pub use metrics::{ClientCounts, ClientRefusal, WebSocketMetrics};
 pub(crate) use slow::Patience;

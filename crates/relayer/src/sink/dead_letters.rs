@@ -88,6 +88,11 @@ impl DeadLetters {
         self.kept.lock().replays.len()
     }
 
+    /// Whether the letter with this sequence waits to be sent again.
+    pub fn is_replaying(&self, seq: Seq) -> bool {
+        self.kept.lock().replays.contains(&seq)
+    }
+
     /// Events refused since the start.
     pub fn refused(&self) -> u64 {
         self.refused.get()

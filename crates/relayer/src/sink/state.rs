@@ -20,6 +20,7 @@ use super::rate::Rate;
 use crate::clock::unix_ms;
 use crate::event_log::{Cursor, EventLog, Seq, StorageError};
 use crate::limits::{COMMANDS_WAITING_MAX, LIVE_LAG_MAX, LOST_RANGES_KEPT};
+use crate::receiver::Selection;
 
 /// The state of a sink.
 #[derive(EnumDiscriminants, Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -89,6 +90,8 @@ pub struct Sink {
     pub kind: &'static str,
     /// The sink's address, without secrets.
     pub address: Arc<str>,
+    /// The events that the sink wants.
+    pub selection: Selection,
     /// Connections after the first.
     pub reconnects: Counter,
     /// Connections that were closed for a wrong or missing acknowledgement.
@@ -119,6 +122,7 @@ impl Sink {
         name: Arc<str>,
         kind: &'static str,
         address: &str,
+        selection: Selection,
         cursor: Cursor,
         log: &Arc<EventLog>,
         metrics: &SinkMetrics,
@@ -128,6 +132,7 @@ impl Sink {
         let sink = Self {
             kind,
             address: address.into(),
+            selection,
             delivered: metrics.delivered.get_or_create_owned(&label),
             reconnects: metrics.reconnects.get_or_create_owned(&label),
             ack_errors: metrics.ack_errors.get_or_create_owned(&label),

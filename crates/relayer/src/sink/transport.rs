@@ -15,7 +15,6 @@ use super::cursor_writer::CursorWriter;
 use super::feed::Feed;
 use super::state::Sink;
 use crate::event_log::{EventLog, StorageError};
-use crate::receiver::Selection;
 
 /// Delivers events to one sink.
 pub(super) trait Transport: Send + 'static {
@@ -46,7 +45,6 @@ impl From<StorageError> for Interruption {
 pub(super) struct Context {
     pub(super) log: Arc<EventLog>,
     pub(super) sink: Arc<Sink>,
-    pub(super) selection: Selection,
     pub(super) cursor_writer: CursorWriter,
     pub(super) interrupts: Interrupts,
 }

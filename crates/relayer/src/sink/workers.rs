@@ -197,12 +197,12 @@ impl<'a> Starting<'a> {
         transport: impl Transport,
     ) -> Result<(), SinkSetupError> {
         let (row, is_written) = self.row(name, common.start)?;
-        let (sink, commands) = Sink::new(name.to_arc(), kind, address, row.cursor, self.log, self.metrics)?;
+        let (sink, commands) =
+            Sink::new(name.to_arc(), kind, address, selection(common), row.cursor, self.log, self.metrics)?;
         let sink = Arc::new(sink);
         self.sinks.push(Arc::clone(&sink));
         let context = Context {
             log: Arc::clone(self.log),
-            selection: selection(common),
             cursor_writer: CursorWriter::new(Arc::clone(self.log), Arc::clone(&sink), row, is_written),
             interrupts: Interrupts { deadline: self.stop.subscribe(), commands },
             sink,

@@ -8,7 +8,6 @@ use enum_map::{EnumArray, EnumMap, enum_map};
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::{MetricType, TypedMetric};
 
 /// One metric for each value of a label. The values are the variants of an enum, so every metric
@@ -74,11 +73,6 @@ pub fn label_value<L: EnumArray<()> + Copy + Into<&'static str>>(name: &str) -> 
 /// Sets a gauge, capped at `i64::MAX`.
 pub fn set(gauge: &Gauge, value: u64) {
     gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-}
-
-/// Creates a histogram with buckets from 0.25 ms to 16 s.
-pub(crate) fn latency_histogram() -> Histogram {
-    Histogram::new(exponential_buckets(0.000_25, 2.0, 17))
 }
 
 /// Declares a struct of metrics. The one-line doc comment of a field is the help text of its

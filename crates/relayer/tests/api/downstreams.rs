@@ -85,7 +85,7 @@ async fn invalid_commands_are_refused_with_a_reason() {
 }
 
 /// An HTTP receiver that refuses events until the test changes its status.
-async fn refusing() -> (String, tokio::sync::watch::Sender<u16>) {
+pub async fn refusing() -> (String, tokio::sync::watch::Sender<u16>) {
     let status = tokio::sync::watch::Sender::new(422_u16);
     let told = status.subscribe();
     let answer = axum::routing::post(move || async move {

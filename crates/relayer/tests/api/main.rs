@@ -25,9 +25,12 @@ mod metrics;
 #[path = "../support/nginx.rs"]
 #[allow(dead_code, reason = "other tests use the rest of it")]
 mod nginx_process;
+mod overview;
+mod refusals;
 mod relays;
 mod reload;
 mod since;
+mod trace;
 mod websocket_consumer;
 mod websocket_consumer_names;
 mod websocket_delivery;

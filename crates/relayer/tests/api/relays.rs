@@ -1,7 +1,7 @@
 //! `/api/relays`: the list and its order, one relay's page, adding and removing.
 
 use moltrade_relayer::ingest::DropReason;
-use moltrade_relayer::relay::ConnectionState;
+use moltrade_relayer::relay::{ConnectionState, Coverage};
 use serde_json::{Value, json};
 
 use crate::gateway::{Gateway, RELAYS_MAX, Setup};
@@ -53,6 +53,83 @@ async fn relays_are_ranked_by_what_they_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn relays_are_ranked_by_state_share_and_offences() {
+    let gateway =
+        with_still_relays(&["wss://c.example", "wss://a.example", "wss://b.example", "wss://d.example"])
+            .await;
+    let peers = gateway.pool.peers();
+    // The relay that delivers most has the smallest share.
+    for (peer, (first, copies)) in peers.iter().zip([(90, 910), (5, 5), (1, 3), (0, 0)]) {
+        peer.stats.first.add(first);
+        peer.stats.copies.add(copies);
+        peer.stats.events.add(first + copies);
+    }
+    peers[1].set_state(ConnectionState::Live { since_ms: 1 });
+    peers[3].set_state(ConnectionState::Quarantined { until_ms: 1, reason: "forgeries".to_owned() });
+    (0..3).for_each(|_| peers[3].stats.refuse(DropReason::BadSignature));
+    // Refused by our own policy, so it is no offence.
+    (0..9).for_each(|_| peers[2].stats.refuse(DropReason::TooOld));
+    let ranked = async |query: &str| names(&gateway.get(&format!("/api/relays?{query}")).await.json());
+    assert_eq!(ranked("sort=events&order=desc").await, "cabd");
+    assert_eq!(ranked("sort=first_share&order=desc").await, "abcd", "unknown shares come last");
+    assert_eq!(ranked("sort=first_share").await, "cbad", "unknown shares come last");
+    assert_eq!(ranked("sort=state").await, "cbad");
+    assert_eq!(ranked("sort=offences&order=desc").await, "dcab");
+    for sort in ["gaps", "proven_until"] {
+        assert_eq!(ranked(&format!("sort={sort}")).await, "cabd", "{sort}: nothing is known yet");
+    }
+    let now = gateway.log.clock().now();
+    for (peer, (from, to)) in peers.iter().zip([(500, 600), (900, 1_000), (100, 700)]) {
+        let mut coverage = Coverage::first_contact([], 100, 1_000);
+        coverage.prove(100, 200);
+        coverage.prove(from, to);
+        peer.restore_coverage(coverage, now);
+    }
+    // Two gaps, one gap from 201 on, and one gap from 701 on.
+    assert_eq!(ranked("sort=gaps&order=desc").await, "cabd");
+    assert_eq!(ranked("sort=proven_until&order=desc").await, "bcad");
+    assert_eq!(ranked("has=gaps").await, "cab");
+    let offences: Vec<u64> = gateway.get("/api/relays").await.json()["relays"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|relay| relay["offences"].as_u64().unwrap())
+        .collect();
+    assert_eq!(offences, [0, 0, 0, 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn relays_are_found_by_what_they_have_and_by_their_url() {
+    let gateway =
+        with_still_relays(&["wss://a.example", "wss://b.example/Nostr", "wss://c.example", "wss://d.test"])
+            .await;
+    let peers = gateway.pool.peers();
+    peers[0].set_state(ConnectionState::Live { since_ms: 1 });
+    peers[1].set_state(ConnectionState::Live { since_ms: 1 });
+    peers[1].stats.refuse(DropReason::BadSignature);
+    peers[2].stats.refuse(DropReason::BadSignature);
+    peers[2].stats.rate_limited.add(1);
+    let found = async |query: &str| {
+        let list = gateway.get(&format!("/api/relays?{query}")).await.json();
+        (names(&list), list["total"].as_u64().unwrap())
+    };
+    assert_eq!(found("has=offences").await, ("bc".to_owned(), 2));
+    assert_eq!(found("has=offences,rate_limited").await, ("c".to_owned(), 1));
+    assert_eq!(found("has=silent").await, (String::new(), 0));
+    assert_eq!(found("has=gaps").await, (String::new(), 0));
+    assert_eq!(found("search=EXAMPLE").await, ("abc".to_owned(), 3));
+    assert_eq!(found("search=%2Fnostr").await, ("b".to_owned(), 1));
+    assert_eq!(found("search=nowhere").await, (String::new(), 0));
+    assert_eq!(found("search=example&has=offences&state=live&limit=1").await, ("b".to_owned(), 1));
+    // The states are counted as if no state were asked for.
+    let list = gateway.get("/api/relays?search=example&state=live&limit=1").await.json();
+    assert_eq!(
+        (&list["states"]["live"], &list["states"]["connecting"], &list["states"]["refused"]),
+        (&json!(2), &json!(1), &json!(0))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_part_of_the_list_can_be_asked_for() {
     let gateway =
         with_still_relays(&["wss://a.example", "wss://b.example", "wss://c.example", "wss://d.example"])
@@ -82,11 +159,15 @@ async fn invalid_queries_are_explained() {
         ("order=down", "bad_order", "`asc` or `desc`"),
         ("state=dead", "bad_state", "connecting, backfilling, live"),
         ("state=live,", "bad_state", "a list of states"),
+        ("has=", "bad_has", "a list of silent, gaps, offences, rate_limited"),
+        ("has=gaps,luck", "bad_has", "a list of"),
+        ("search=", "bad_search", "a text of 1 to 200 characters"),
+        (&format!("search={}", "x".repeat(201)), "bad_search", "a text of 1 to 200 characters"),
         ("limit=0", "bad_limit", "from 1 to 100000"),
         ("limit=-1", "bad_limit", "`limit`"),
         ("offset=x", "bad_offset", "from 0 to 100000"),
         ("sort=url&sort=url", "repeated_parameter", "`sort` occurs more than once"),
-        ("cursor=1", "unknown_parameter", "takes sort, order, state, limit, offset"),
+        ("cursor=1", "unknown_parameter", "takes sort, order, state, has, search, limit, offset"),
         ("sort=%ff", "malformed_query", "UTF-8"),
     ] {
         let told = gateway.get(&format!("/api/relays?{query}")).await.error(400, code);
@@ -145,7 +226,8 @@ async fn a_relay_is_added_once_and_removed_once() {
     assert_eq!(gateway.get("/api/relays").await.json()["relays"][0]["url"], a);
     assert_eq!(remove("WSS://new.example").await, (200, json!({ "url": a, "removed": true })));
     assert_eq!(remove(a).await, (200, json!({ "url": a, "removed": false })));
-    assert_eq!(gateway.get("/api/relays").await.json(), json!({ "total": 0, "relays": [] }));
+    let list = gateway.get("/api/relays").await.json();
+    assert_eq!((&list["total"], &list["relays"]), (&json!(0), &json!([])));
 }
 
 #[tokio::test(flavor = "multi_thread")]

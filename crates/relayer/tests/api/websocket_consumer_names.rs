@@ -157,11 +157,13 @@ async fn consumers_are_listed_and_forgotten() {
     let mut listed = gateway.get("/api/consumers").await.json();
     let since = listed["consumers"][0]["unused_since"].take().as_u64().unwrap();
     assert!(since.abs_diff(unix_ms()) < 60_000, "{since}");
+    let lag_seconds = listed["consumers"][1]["lag_seconds"].take().as_f64().unwrap();
+    assert!(lag_seconds > 1e9, "the event is from 1970: {lag_seconds}");
     assert_eq!(
         listed,
         json!({ "head": 5, "consumers": [
-            { "name": "away", "cursor": 5, "lag": 0, "connected": false, "unused_since": Value::Null },
-            { "name": "here", "cursor": 3, "lag": 2, "connected": true, "unused_since": Value::Null },
+            { "name": "away", "cursor": 5, "lag": 0, "lag_seconds": 0.0, "connected": false, "unused_since": Value::Null },
+            { "name": "here", "cursor": 3, "lag": 2, "lag_seconds": null, "connected": true, "unused_since": Value::Null },
         ]})
     );
     gateway.change("DELETE", "/api/consumers/here", "").await.error(409, "consumer_connected");

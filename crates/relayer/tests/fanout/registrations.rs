@@ -1,12 +1,14 @@
 //! Who may register bots, and the calls of the operator.
 
 use serde_json::Value;
+use wire::VerifiedEvent;
 
-use crate::bots::{Bot, relays};
+use crate::bots::{Bot, publish, relays};
 use crate::client::{Api, registration, subscription};
 use crate::connection::Follower;
-use crate::http::{Request, Response};
+use crate::http::{Request, Response, until};
 use crate::program::Site;
+use crate::token::now;
 
 const ADMIN: &str = "0123456789abcdef0123";
 
@@ -91,6 +93,45 @@ async fn with_approval_a_bot_waits_for_the_operator() {
     let mut connection = follower.connect(&api, "").await;
     let signal = bot.publish(&sim);
     assert_eq!(follower.opener(&api.identity().await).open(&connection.next().await), signal);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_signal_of_a_bot_is_known_also_after_a_restart() {
+    let (sim, site) = site(&[]).await;
+    let running = site.start().await;
+    let api = Api::of(&site);
+    let (bot, other) = (Bot::registered(1, &api).await, Bot::registered(2, &api).await);
+    let of = async |bot: &Bot| {
+        let bots =
+            operator(&api, "GET", "/api/bots").await.json()["bots"].as_array().expect("a list").clone();
+        bots.into_iter().find(|one| one["bot_pubkey"] == bot.key.pubkey().to_string()).expect("the bot")
+    };
+    assert_eq!((&of(&bot).await["last_signal"], &of(&bot).await["published"]), (&Value::Null, &false.into()));
+    let (first, second) = (bot.publish(&sim), bot.publish(&sim));
+    // An event of another kind is no signal.
+    publish(&sim, &bot.event(1, now()));
+    api.until_head(3).await;
+    let log = api.log().await;
+    let newest = [first, second].into_iter().max_by_key(|signal| seq_of(&log, signal)).expect("two");
+    let is_shown = async |what: &str| {
+        until(what, async || of(&bot).await["last_signal"]["id"] == newest.id().to_string()).await;
+        of(&bot).await
+    };
+    let shown = is_shown("the signal is shown").await;
+    assert_eq!(
+        (&shown["last_signal"]["seq"], &shown["published"]),
+        (&seq_of(&log, &newest).into(), &true.into())
+    );
+    let received_at = shown["last_signal"]["received_at"].as_u64().expect("a time");
+    assert!(received_at.abs_diff(now() * 1_000) < 60_000, "{received_at}");
+    running.kill();
+    let _running = site.start().await;
+    assert_eq!(is_shown("it is read again").await, shown);
+    assert_eq!(of(&other).await["last_signal"], Value::Null);
+}
+
+fn seq_of(log: &[(u64, Value)], event: &VerifiedEvent) -> u64 {
+    log.iter().find(|(_, logged)| logged["id"] == event.id().to_string()).expect("it is in the log").0
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use moltrade_relayer::event_log::{EventLog, StoreOptions};
+use moltrade_relayer::event_log::{EventLog, Seq, StoreOptions};
 use moltrade_relayer::fanout::Metrics;
+use moltrade_relayer::fanout::registry::directory::LastSignal;
 use moltrade_relayer::fanout::registry::{
     BotName, BotRow, Change, Embedded, FollowKey, FollowRow, NewBots, Registered, Registry, RegistryError,
     RegistryLimits, Row, RowKey, Sealer, Store,
@@ -15,6 +16,12 @@ const LIMITS: RegistryLimits = RegistryLimits { bots: 2, follows: 3 };
 
 fn key(seed: u64) -> PublicKey {
     *Signer::from_seed(seed).pubkey()
+}
+
+/// The bot with this seed publishes a signal.
+fn publishes(registry: &Registry, seed: u64) {
+    let id = Signer::from_seed(seed).sign(1, 30_931, &[] as &[[&str; 0]], "buy").id();
+    registry.directory().signalled([(key(seed), LastSignal { seq: Seq::FIRST, id, received_at_ms: 1 })]);
 }
 
 fn name(name: &str) -> BotName {
@@ -97,7 +104,7 @@ async fn idle_bots_are_evicted_oldest_first() {
     // In an outdated directory a bot may be idle although it has followers in the store. Those
     // followers must not be lost.
     let follow = FollowRow { key: FollowKey { bot: key(3), follower: key(9) }, secret: None, since_ms: 1 };
-    registry.directory().wake_followers([key(4)].iter());
+    publishes(&registry, 4);
     store.write(owner, vec![Change::Put(Row::Follow(follow))]).await.unwrap();
     let full = register(&registry, 5, "new", NewBots::Approved).await;
     assert!(matches!(full, Err(RegistryError::Full)), "{full:?}");
@@ -165,7 +172,7 @@ async fn every_limit_holds() {
     // A bot is not evicted if it has followers or has published.
     let other = FollowKey { bot: key(2), follower: key(10) };
     assert!(registry.subscribe(other, None).await.unwrap());
-    registry.directory().wake_followers([key(1)].iter());
+    publishes(&registry, 1);
     let full = register(&registry, 3, "bot", NewBots::Approved).await;
     assert!(matches!(full, Err(RegistryError::Full)), "{full:?}");
     assert!(registry.unsubscribe(other).await.unwrap());

@@ -2,8 +2,7 @@
 
 use moltrade_relayer::event_log::DeadLetter;
 use moltrade_relayer::event_log::{Cursor, Seq};
-use moltrade_relayer::sink::LetterSelector;
-use moltrade_relayer::sink::SinkLabel;
+use moltrade_relayer::sink::{Command, LetterSelector, SinkLabel, SinkState};
 use tempfile::TempDir;
 
 use crate::gateway::{Gateway, until};
@@ -157,5 +156,42 @@ async fn a_replay_with_a_long_retry_after_does_not_delay_new_events() {
     gateway.append([11]);
     assert_eq!(hook.dates(1).await, [11]);
     assert_eq!((kept(&gateway).len(), gateway.sink(0).dead_letters.replaying()), (5, 0));
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_while_one_letter_is_replayed_or_after_one_is_dropped_loses_no_other() {
+    let (folder, mut hook, gateway) = refused().await;
+    until("the cursor is stored", || gateway.saved("a") == 10).await;
+    assert_eq!(gateway.sink(0).dead_letters.drop(LetterSelector::One(seq(8))).unwrap(), 1);
+    assert_eq!(gateway.sink(0).dead_letters.replay(LetterSelector::One(seq(4))), 1);
+    // The sink has the event, but the gateway does not know that when it crashes.
+    let post = hook.next().await;
+    assert_eq!(post.date(), 4);
+    gateway.crash().await;
+    post.take();
+    let gateway = Gateway::start_with(&folder, &hook.output(""));
+    let letters = || &gateway.sink(0).dead_letters;
+    assert_eq!((kept(&gateway), letters().replaying()), (vec![2, 4, 6, 10], 0));
+    assert_eq!(letters().replay(LetterSelector::One(seq(4))), 1);
+    assert!(letters().is_replaying(seq(4)) && !letters().is_replaying(seq(6)));
+    assert_eq!(hook.dates(1).await, [4]);
+    until("three letters", || letters().len() == 3).await;
+    assert_eq!(kept(&gateway), [2, 6, 10]);
+    hook.nothing().await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_outlasts_the_parking_of_its_sink() {
+    let (_folder, mut hook, gateway) = refused().await;
+    gateway.sink(0).dead_letters.replay(LetterSelector::One(seq(6)));
+    hook.next().await.answer(Reply::status(410));
+    until("the sink is parked", || matches!(gateway.sink(0).state(), SinkState::Parked { .. })).await;
+    assert_eq!((kept(&gateway).len(), gateway.sink(0).dead_letters.replaying()), (5, 1));
+    gateway.sink(0).command(Command::Resume).await.unwrap();
+    assert_eq!(hook.dates(1).await, [6]);
+    until("four letters", || gateway.sink(0).dead_letters.len() == 4).await;
+    assert_eq!(kept(&gateway), [2, 4, 8, 10]);
     gateway.stop().await;
 }

@@ -94,8 +94,10 @@ fn path_of(target: &str) -> Option<&'static str> {
         loop {
             match (segments.next(), found.next()) {
                 (None, None) => return true,
-                // The URL of a relay may contain slashes.
-                (Some("{url}"), Some(first)) => return !first.is_empty() || found.next().is_some(),
+                // The URL of a relay and the path of a file may contain slashes.
+                (Some("{url}" | "{file}"), Some(first)) => {
+                    return !first.is_empty() || found.next().is_some();
+                }
                 (Some(segment), Some(found)) if segment.starts_with('{') && !found.is_empty() => {}
                 (segment, found) if segment == found => {}
                 _ => return false,

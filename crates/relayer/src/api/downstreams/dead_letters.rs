@@ -21,7 +21,7 @@ use crate::api::query::{DEAD_LETTERS_PARAMETERS, Query};
 use crate::event_log::DeadLetter;
 use crate::event_log::{Cursor, Seq, StorageError};
 use crate::limits::PAGE_BYTES_MAX;
-use crate::sink::LetterSelector;
+use crate::sink::{LetterSelector, Sink};
 
 /// Which dead letters: one of `seq` and `all`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -80,6 +80,8 @@ struct ShownLetter {
     /// The failed deliveries since the event was last sent in a larger batch.
     tries: u32,
     reason: String,
+    /// Whether the letter waits to be sent again.
+    replaying: bool,
     #[schemars(with = "Envelope")]
     envelope: Box<RawValue>,
 }
@@ -104,20 +106,22 @@ pub(in crate::api) async fn letters(
     let page = on_disk(move || {
         let page = letters.dead_letters.page(after.next(), query.limit, PAGE_BYTES_MAX)?;
         let next_cursor = page.last().map_or(after, |letter| Cursor::after(letter.entry.seq));
-        let shown: Result<Vec<ShownLetter>, StorageError> = page.iter().map(shown).collect();
+        let shown = page.iter().map(|letter| shown(letter, &letters));
+        let shown: Result<Vec<ShownLetter>, StorageError> = shown.collect();
         Ok((shown?, next_cursor))
     });
     let (dead_letters, next_cursor) = page.await?;
     Ok(Json(LetterPage { total: sink.dead_letters.len(), dead_letters, next_cursor }))
 }
 
-fn shown(letter: &DeadLetter) -> Result<ShownLetter, StorageError> {
+fn shown(letter: &DeadLetter, sink: &Sink) -> Result<ShownLetter, StorageError> {
     let envelope = serde_json::from_slice(letter.entry.envelope());
     Ok(ShownLetter {
         seq: letter.entry.seq,
         refused_at: letter.refused_at_ms,
         tries: letter.tries,
-        reason: letter.reason.to_string(),
+        reason: letter.reason.clone(),
+        replaying: sink.dead_letters.is_replaying(letter.entry.seq),
         envelope: envelope.map_err(|error| StorageError::new("show a dead letter", error))?,
     })
 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::clock::unix_ms;
+use crate::api::events::lag_seconds;
 use crate::event_log::{Cursor, EventLog, StorageError};
 use crate::sink::{LostRange, Sink, SinkState};
 
@@ -43,8 +43,6 @@ impl Shown {
     /// Reads the reception time of the first undelivered event from the disk, which blocks.
     pub(super) fn of(sink: &Sink, log: &EventLog, head: Cursor) -> Result<Self, StorageError> {
         let cursor = sink.cursor();
-        let next_ms = if cursor < head { log.received_after(cursor)? } else { None };
-        let lag_ms = next_ms.map_or(0, |received_ms| unix_ms().saturating_sub(received_ms));
         Ok(Self {
             name: sink.name.to_string(),
             kind: sink.kind,
@@ -52,7 +50,7 @@ impl Shown {
             state: sink.state(),
             cursor,
             lag: head.get().saturating_sub(cursor.get()),
-            lag_seconds: lag_ms as f64 / 1000.0,
+            lag_seconds: lag_seconds(log, cursor, head)?,
             delivered: sink.delivered.get(),
             events_per_second: (sink.rate() * 10.0).round() / 10.0,
             reconnects: sink.reconnects.get(),

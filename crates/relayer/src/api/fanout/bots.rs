@@ -5,6 +5,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use wire::EventId;
 
 use super::call::{Call, CallWith};
 use super::page::{PARAMETERS, Page};
@@ -15,7 +16,10 @@ use crate::api::context::Context;
 use crate::api::description::signature::Created;
 use crate::api::description::{About, Tag};
 use crate::api::error::ApiError;
+use crate::api::parameter::HEX_32;
 use crate::config::Registration;
+use crate::event_log::Seq;
+use crate::fanout::registry::directory::LastSignal;
 use crate::fanout::registry::{BotName, NewBots, Registered};
 
 /// A bot that registers.
@@ -117,6 +121,25 @@ struct ShownBot {
     followers: usize,
     /// Whether the gateway has seen a signal of the bot.
     published: bool,
+    last_signal: Option<ShownSignal>,
+}
+
+/// The newest signal of a bot. It is null if the gateway has seen none since its start, nor among
+/// the events that it read again at its start.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "LastSignal")]
+struct ShownSignal {
+    seq: Seq,
+    #[schemars(with = "String", regex(pattern = HEX_32))]
+    id: EventId,
+    /// Unix milliseconds.
+    received_at: u64,
+}
+
+impl From<LastSignal> for ShownSignal {
+    fn from(LastSignal { seq, id, received_at_ms }: LastSignal) -> Self {
+        Self { seq, id, received_at: received_at_ms }
+    }
 }
 
 pub(in crate::api) const LIST: About = About::new(Tag::Fanout, "All bots")
@@ -136,13 +159,17 @@ pub(in crate::api) async fn list(
     let directory = fanout.registry.directory();
     let mut bots = directory.bots(page.after, page.read_limit());
     let next = page.cut(&mut bots, |bot| bot.pubkey);
-    let shown = bots.iter().map(|bot| ShownBot {
-        bot_pubkey: HexKey(bot.pubkey),
-        name: bot.name().as_str().to_owned(),
-        state: BotState::of(bot.is_approved()),
-        registered_at: bot.registered_at_ms(),
-        followers: bot.followers(),
-        published: bot.has_published(),
+    let shown = bots.iter().map(|bot| {
+        let last_signal = bot.last_signal();
+        ShownBot {
+            bot_pubkey: HexKey(bot.pubkey),
+            name: bot.name().as_str().to_owned(),
+            state: BotState::of(bot.is_approved()),
+            registered_at: bot.registered_at_ms(),
+            followers: bot.followers(),
+            published: last_signal.is_some(),
+            last_signal: last_signal.map(ShownSignal::from),
+        }
     });
     Ok(Json(List { total: directory.len().0, bots: shown.collect(), next: next.map(HexKey) }))
 }

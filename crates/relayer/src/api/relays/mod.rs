@@ -3,6 +3,8 @@
 mod ranking;
 mod view;
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
@@ -53,6 +55,8 @@ pub(super) fn active(context: &Context) -> usize {
 pub(super) struct List {
     /// How many match, regardless of `limit` and `offset`.
     total: usize,
+    /// How many match in each state, regardless of `state`, `limit` and `offset`.
+    states: BTreeMap<&'static str, usize>,
     relays: Vec<Connection>,
 }
 
@@ -66,7 +70,7 @@ pub(super) async fn list(
     let ranking = Ranking::parse(&query.unwrap_or_default())?;
     let ranked = ranking.of(context.pool.peers());
     let relays = ranked.shown.iter().map(|peer| Connection::from(&**peer)).collect();
-    Ok(Json(List { total: ranked.total, relays }))
+    Ok(Json(List { total: ranked.total, states: ranked.states, relays }))
 }
 
 pub(super) const ONE: About = About::new(Tag::Relays, "All details of one relay")

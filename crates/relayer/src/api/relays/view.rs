@@ -36,6 +36,8 @@ pub struct Connection {
     requests: u64,
     rate_limited: u64,
     forgeries: u64,
+    /// The messages that count against the relay's offence budget; forgeries are among them.
+    offences: u64,
     /// The refused messages, by reason.
     refused: BTreeMap<&'static str, u64>,
     /// The relay's events are proven complete up to this time, in Unix seconds.
@@ -88,6 +90,7 @@ impl From<&Peer> for Connection {
             requests: stats.requests.get(),
             rate_limited: stats.rate_limited.get(),
             forgeries: stats.forgeries(),
+            offences: stats.offences(),
             refused: stats.refused().map(|(reason, count)| (reason.label(), count)).collect(),
             proven_until: coverage.as_ref().and_then(|coverage| coverage.proven_until()),
             gaps: coverage.map_or(0, |coverage| coverage.gaps().len()),

@@ -14,10 +14,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::RwLock;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
-use wire::PublicKey;
+use wire::{EventId, PublicKey};
 
 use super::follow::{Follow, find_follow};
 use super::row::{BotName, BotRow, FollowKey};
+use crate::event_log::Seq;
 use crate::fanout::keys::MessageKey;
 use crate::limits::{FOLLOWER_CONNECTIONS_MAX, FOLLOWS_MAX};
 
@@ -35,9 +36,18 @@ pub struct Bot {
 #[derive(Debug)]
 struct BotInner {
     row: BotRow,
-    /// Whether the bot published a signal after, or shortly before, the gateway's start.
-    has_published: bool,
+    /// `None` if the bot published no signal after, or shortly before, the gateway's start.
+    last_signal: Option<LastSignal>,
     followers: BTreeSet<ByKey>,
+}
+
+/// The newest signal of a bot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastSignal {
+    pub seq: Seq,
+    pub id: EventId,
+    /// Unix milliseconds.
+    pub received_at_ms: u64,
 }
 
 /// A key that follows bots or is connected.
@@ -168,7 +178,7 @@ impl Directory {
         let state = self.state.read();
         let idle = state.bots.values().filter_map(|bot| {
             let inner = bot.inner.read();
-            let is_idle = inner.followers.is_empty() && !inner.has_published;
+            let is_idle = inner.followers.is_empty() && inner.last_signal.is_none();
             is_idle.then_some((inner.row.registered_at_ms, bot.pubkey))
         });
         idle.min().map(|(_, pubkey)| pubkey)
@@ -239,15 +249,12 @@ impl Directory {
         Ok(Presence { directory: Arc::clone(self), follower })
     }
 
-    /// Marks bots as having published, and wakes the connected followers of these bots.
-    pub fn wake_followers<'a>(&self, bots: impl Iterator<Item = &'a PublicKey>) {
-        for bot in bots {
-            let Some(bot) = self.bot(bot) else { continue };
-            // Waking thousands of followers takes time, so the write lock is held only to set the
-            // flag.
-            if !bot.inner.read().has_published {
-                bot.inner.write().has_published = true;
-            }
+    /// Notes the newest signals of bots, and wakes the connected followers of these bots.
+    pub fn signalled(&self, newest: impl IntoIterator<Item = (PublicKey, LastSignal)>) {
+        for (bot, signal) in newest {
+            let Some(bot) = self.bot(&bot) else { continue };
+            // Waking thousands of followers takes time, so the write lock is held only for this.
+            bot.inner.write().last_signal = Some(signal);
             let connected: Vec<ByKey> = {
                 let inner = bot.inner.read();
                 inner.followers.iter().filter(|follower| follower.0.is_connected()).cloned().collect()
@@ -266,7 +273,7 @@ impl State {
     fn put_bot(&mut self, row: BotRow) {
         let (pubkey, is_approved) = (row.pubkey, row.is_approved);
         let bot = self.bots.entry(pubkey).or_insert_with(|| {
-            let inner = BotInner { row: row.clone(), has_published: false, followers: BTreeSet::new() };
+            let inner = BotInner { row: row.clone(), last_signal: None, followers: BTreeSet::new() };
             Arc::new(Bot { pubkey, inner: RwLock::new(inner) })
         });
         bot.inner.write().row = row;
@@ -358,9 +365,10 @@ impl Bot {
         self.inner.read().row.is_approved
     }
 
-    /// Whether the bot published a signal after, or shortly before, the gateway's start.
-    pub(crate) fn has_published(&self) -> bool {
-        self.inner.read().has_published
+    /// The newest signal; `None` if the bot published none after, or shortly before, the gateway's
+    /// start.
+    pub(crate) fn last_signal(&self) -> Option<LastSignal> {
+        self.inner.read().last_signal
     }
 
     /// The time of the first registration in Unix milliseconds.

@@ -16,7 +16,7 @@ use super::disconnect::{CloseReason, DisconnectReason};
 use super::pongs::Pongs;
 use super::read_counts::ReadCounts;
 use crate::clock::Clock;
-use crate::ingest::{Candidate, Dedupe, DropReason, Inboxes, Lookup, Source};
+use crate::ingest::{Candidate, Dedupe, DropReason, Inboxes, Lookup, Refusals, Source};
 use crate::limits::HEARTBEAT_BYTES_MAX;
 use crate::relay::peer::Peer;
 use crate::relay::protocol::{
@@ -64,6 +64,7 @@ pub(super) struct Reader<'a> {
     pub peer: &'a Arc<Peer>,
     pub dedupe: &'a Dedupe,
     pub inboxes: &'a Inboxes,
+    pub refusals: &'a Refusals,
     pub clock: &'a Clock,
     pub requests: &'a Requests,
     /// The payload of our unanswered ping, if there is one.
@@ -108,6 +109,12 @@ impl Reader<'_> {
         if self.peer.offences.is_over() { disconnect(DisconnectReason::Offences) } else { CONTINUE }
     }
 
+    /// Like [`refuse`](Self::refuse), and remembers the event's id.
+    fn refuse_event(&self, claimed: &ClaimedId, reason: DropReason, counts: &ReadCounts<'_>) -> Flow {
+        self.refusals.note(claimed, reason, self.peer.url.to_arc(), self.clock.unix_ms());
+        self.refuse(reason, counts)
+    }
+
     /// Handles a message that was too long to keep. If the message is a requested event, its size
     /// is the author's fault, not the relay's, and the event counts as part of the answer.
     fn skipped(&self, is_text: bool, head: &[u8], counts: &mut ReadCounts<'_>) -> Flow {
@@ -115,11 +122,17 @@ impl Reader<'_> {
         let Some(EventHead { subscription, claimed, created_at }) = event else {
             return self.refuse(DropReason::FrameTooLarge, counts);
         };
-        if self.asked_for(subscription, claimed.as_ref(), || created_at).is_none() {
-            return self.refuse(DropReason::WrongSubscription, counts);
+        let reason = match self.asked_for(subscription, claimed.as_ref(), || created_at) {
+            Some(_) => DropReason::EventTooLarge,
+            None => DropReason::WrongSubscription,
+        };
+        if reason == DropReason::EventTooLarge {
+            counts.event();
         }
-        counts.event();
-        self.refuse(DropReason::EventTooLarge, counts)
+        match claimed {
+            Some(claimed) => self.refuse_event(&claimed, reason, counts),
+            None => self.refuse(reason, counts),
+        }
     }
 
     fn text(&mut self, frame: &[u8], counts: &mut ReadCounts<'_>) -> Flow {
@@ -140,7 +153,7 @@ impl Reader<'_> {
     ) -> Flow {
         let created_at = || wire::event::created_at(wire::first_value(event));
         let Some(stored_in) = self.asked_for(subscription, Some(&claimed), created_at) else {
-            return self.refuse(DropReason::WrongSubscription, counts);
+            return self.refuse_event(&claimed, DropReason::WrongSubscription, counts);
         };
         self.event(claimed, event, stored_in, counts)
     }
@@ -174,7 +187,7 @@ impl Reader<'_> {
         match self.dedupe.look_up(&claimed) {
             Lookup::Seen(layer) => {
                 counts.duplicate(layer);
-                if let Some(late) = self.dedupe.lateness(&claimed) {
+                if let Some(late) = self.dedupe.note_copy(&claimed) {
                     self.peer.stats.late(late);
                 }
                 return CONTINUE;

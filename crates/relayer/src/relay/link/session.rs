@@ -280,6 +280,7 @@ impl<'a> RelaySession<'a> {
             peer: self.peer,
             dedupe: &self.shared.dedupe,
             inboxes: &self.shared.inboxes,
+            refusals: &self.shared.refusals,
             clock: self.shared.log.clock(),
             requests: &self.requests,
             pinged: self.ping.map(|ping| ping.payload),

@@ -44,9 +44,9 @@ impl CoverageCommits {
         self.read.as_ref()
     }
 
-    pub fn committed(&mut self) -> Option<Coverage> {
+    pub fn committed(&mut self) -> Option<&Coverage> {
         self.take_up();
-        self.committed.clone()
+        self.committed.as_ref()
     }
 
     /// Restores the coverage that the log had when the process started.

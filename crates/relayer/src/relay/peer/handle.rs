@@ -13,7 +13,7 @@ use super::coverage::Coverage;
 use super::coverage_commits::CoverageCommits;
 use super::metrics::Metrics;
 use super::offences::Offences;
-use super::state::{ConnectionState, PastState, StateHistory};
+use super::state::{ConnectionState, PastState, StateHistory, StateName};
 use super::stats::Stats;
 use crate::clock::{Now, unix_ms};
 use crate::config::RelayUrl;
@@ -122,6 +122,22 @@ impl Peer {
         self.states.lock().now.clone()
     }
 
+    /// The state without its data.
+    pub fn state_name(&self) -> StateName {
+        self.status().0
+    }
+
+    /// The name of the state, and whether a WebSocket is open.
+    pub(super) fn status(&self) -> (StateName, bool) {
+        let states = self.states.lock();
+        (StateName::from(&states.now), states.now.is_connected())
+    }
+
+    /// Whether a WebSocket is open.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.status().1
+    }
+
     /// Whether the relay is connected and nothing is left to backfill.
     pub fn is_live(&self) -> bool {
         matches!(self.states.lock().now, ConnectionState::Live { .. })
@@ -184,7 +200,12 @@ impl Peer {
 
     /// The coverage that is proven and committed to the log; `None` before first contact.
     pub fn coverage(&self) -> Option<Coverage> {
-        self.coverage.lock().committed()
+        self.with_coverage(Coverage::clone)
+    }
+
+    /// Reads [`coverage`](Self::coverage) without copying it.
+    pub(super) fn with_coverage<T>(&self, read: impl FnOnce(&Coverage) -> T) -> Option<T> {
+        self.coverage.lock().committed().map(read)
     }
 
     /// Restores the coverage that the log had when the process started.
@@ -232,6 +253,10 @@ impl Peer {
     /// The progress of the backfill; `None` if no backfill is running.
     pub fn repair(&self) -> Option<RepairProgress> {
         self.repair.lock().clone()
+    }
+
+    pub(super) fn is_repairing(&self) -> bool {
+        self.repair.lock().is_some()
     }
 
     pub(crate) fn set_repair(&self, progress: Option<RepairProgress>) {

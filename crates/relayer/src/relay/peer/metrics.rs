@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use enum_map::{Enum, EnumMap};
+use enum_map::Enum;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use strum::IntoStaticStr;
 
+use super::census::Census;
 use super::handle::Peer;
 use super::state::StateName;
-use crate::clock::unix_secs;
 use crate::telemetry::metrics::{PerLabel, metrics, set};
 
 /// What failed when a relay was dialled.
@@ -73,33 +73,16 @@ metrics! {
 impl Metrics {
     /// Sets the gauges from the current state of the relays.
     pub(crate) fn refresh(&self, peers: &[Arc<Peer>]) {
-        let now = unix_secs();
-        let mut states = EnumMap::<StateName, u64>::default();
-        let (mut connected, mut silent, mut repairs) = (0, 0, 0);
-        let (mut gaps, mut with_gaps, mut proven, mut lag) = (0, 0, 0, 0);
-        for peer in peers {
-            let state = peer.state();
-            states[StateName::from(&state)] += 1;
-            connected += u64::from(state.is_connected());
-            silent += u64::from(peer.is_silent());
-            repairs += u64::from(peer.repair().is_some());
-            let Some(coverage) = peer.coverage() else { continue };
-            gaps += coverage.gaps().len() as u64;
-            with_gaps += u64::from(!coverage.gaps().is_empty());
-            proven += u64::from(coverage.gaps().is_empty());
-            if state.is_connected() {
-                lag = lag.max(now.saturating_sub(coverage.proven_until().unwrap_or(coverage.from())));
-            }
+        let census = Census::of(peers);
+        for (state, group) in &census.states {
+            set(&self.relays[state], group.count as u64);
         }
-        for (state, count) in states {
-            set(&self.relays[state], count);
-        }
-        set(&self.active_connections, connected);
-        set(&self.relays_silent, silent);
-        set(&self.repairs, repairs);
-        set(&self.relay_gaps, gaps);
-        set(&self.relays_with_gaps, with_gaps);
-        set(&self.relays_proven, proven);
-        set(&self.relays_lag, lag);
+        set(&self.active_connections, census.connected as u64);
+        set(&self.relays_silent, census.silent.count as u64);
+        set(&self.repairs, census.repairing as u64);
+        set(&self.relay_gaps, census.gaps as u64);
+        set(&self.relays_with_gaps, census.with_gaps.count as u64);
+        set(&self.relays_proven, census.proven as u64);
+        set(&self.relays_lag, census.lag_secs);
     }
 }

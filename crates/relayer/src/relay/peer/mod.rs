@@ -3,10 +3,11 @@
 //! [`handle`] has the `Peer` that the other modules share. A `Peer` holds the connection's
 //! [`state`], the [`stats`], the [`coverage`] with its committed part ([`coverage_commits`]), the
 //! [`capabilities`] with the [`pace`] of requests and the cap on answers ([`caps`]), and the budget
-//! of [`offences`]. [`metrics`] counts over all relays.
+//! of [`offences`]. The [`census`] counts all relays, also for the [`metrics`].
 
 mod capabilities;
 mod caps;
+mod census;
 mod coverage;
 mod coverage_commits;
 mod handle;
@@ -18,6 +19,7 @@ mod stats;
 
 pub(crate) use capabilities::{Capabilities, Form, LiveForm, Stated};
 pub(crate) use caps::{Basis, Caps, Size};
+pub(crate) use census::{Census, Group};
 pub use coverage::{Coverage, Gap, GapReason};
 pub use handle::{Peer, RepairProgress};
 pub use metrics::{DialFailure, Metrics};

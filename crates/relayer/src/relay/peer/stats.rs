@@ -83,4 +83,9 @@ impl Stats {
     pub fn forgeries(&self) -> u64 {
         self.refused().filter(|(reason, _)| reason.is_forgery()).map(|(_, count)| count).sum()
     }
+
+    /// Refusals that count against the offence budget.
+    pub fn offences(&self) -> u64 {
+        self.refused().filter(|(reason, _)| reason.is_offence()).map(|(_, count)| count).sum()
+    }
 }

@@ -121,7 +121,7 @@ impl<'t> Delivery<'t> {
 
     /// Does everything that is possible at once, then waits until something happens.
     async fn step(&mut self, context: &mut Context) -> Result<(), Interruption> {
-        self.send_all(context).await?;
+        self.send_all().await?;
         context.cursor_writer.advance(self.in_flight.delivered());
         if self.is_healthy {
             self.sink.show_lag(self.feed.lag());
@@ -164,9 +164,9 @@ impl<'t> Delivery<'t> {
     }
 
     /// Sends batches as long as more requests may be in flight.
-    async fn send_all(&mut self, context: &Context) -> Result<(), Interruption> {
+    async fn send_all(&mut self) -> Result<(), Interruption> {
         while self.may_send() {
-            let Some(mut batch) = self.next_batch(context).await? else { break };
+            let Some(mut batch) = self.next_batch().await? else { break };
             let client = Arc::clone(self.client);
             self.requests.spawn(async move {
                 let outcome = client.send(&mut batch).await;
@@ -186,7 +186,7 @@ impl<'t> Delivery<'t> {
     }
 
     /// Returns the next batch: retries first, then a replayed dead letter, then new events.
-    async fn next_batch(&mut self, context: &Context) -> Result<Option<Batch>, Interruption> {
+    async fn next_batch(&mut self) -> Result<Option<Batch>, Interruption> {
         if let Some((_, batch)) = self.retries.pop_first() {
             return Ok(Some(batch));
         }
@@ -195,7 +195,7 @@ impl<'t> Delivery<'t> {
         {
             return Ok(Some(batch));
         }
-        self.gather(context);
+        self.gather();
         self.replay.was_last = false;
         if let Some(batch) = self.gathering.take_if_ready(self.options, self.feed.is_over()) {
             return Ok(Some(batch));
@@ -230,7 +230,7 @@ impl<'t> Delivery<'t> {
 
     /// Gathers events that are in memory until the batch is full. Examines a limited number of
     /// events, so that a sink that wants few events does not occupy the thread.
-    fn gather(&mut self, context: &Context) {
+    fn gather(&mut self) {
         let mut is_at_end = false;
         for _ in 0..GATHER_READS_MAX {
             if !self.may_gather() {
@@ -245,7 +245,7 @@ impl<'t> Delivery<'t> {
             };
             is_at_end = false;
             self.in_flight.pass(Cursor::after(entry.seq));
-            if context.selection.wants(&entry.event) {
+            if self.sink.selection.wants(&entry.event) {
                 if self.gathering.is_empty() {
                     self.in_flight.begin(entry.seq);
                 }

@@ -141,7 +141,7 @@ impl<'o> Delivery<'o> {
 
     /// Does everything that is possible at once, then waits until something happens.
     async fn step(&mut self, context: &mut Context) -> Result<(), Stop> {
-        self.fill(context);
+        self.fill();
         if self.has_output()
             && let Some(written) = poll_immediate(self.writer.write(&mut self.encoder)).await
         {
@@ -192,12 +192,12 @@ impl<'o> Delivery<'o> {
     }
 
     /// Encodes events that are in memory until the buffer is full.
-    fn fill(&mut self, context: &Context) {
+    fn fill(&mut self) {
         let mut has_queued = false;
         while self.has_room()
             && let Some(entry) = self.feed.next_in_memory()
         {
-            if context.selection.wants(&entry.event) {
+            if self.sink.selection.wants(&entry.event) {
                 let end = self.encoder.push(entry);
                 self.in_flight.queue(entry.seq, end);
                 has_queued = true;

@@ -122,6 +122,7 @@ impl World {
             dialer: Arc::new(dialer.expect("set up")),
             dedupe: Arc::new(Dedupe::new(Arc::clone(&log), sizes)),
             inboxes,
+            refusals: Arc::default(),
             log,
             metrics: Arc::new(Metrics::default()),
             ingest_metrics: Arc::new(ingest::Metrics::default()),

@@ -14,7 +14,7 @@ use super::table::{self, Row, Table, Theme, Tone, put, put_right};
 use super::view::{Shown, View};
 use crate::status::duration;
 
-const KEYS: &str = " q quit  s/S sort  r reverse  f filter  Tab list  ↑↓ PgUp PgDn scroll  Space pause";
+const KEYS: &str = " q quit  s/S sort  r reverse  f filter  Tab list  ↑↓ PgUp/Dn scroll  Space pause";
 
 /// The rows that receivers get at most while relays need room.
 const RECEIVER_ROWS: u16 = 4;
@@ -88,12 +88,7 @@ fn trouble(model: &Model, width: u16) -> Option<(String, Tone)> {
 
 fn named(name: &str, text: &str, line: Rect, style: Style, buffer: &mut Buffer) {
     let width = line.width.min(10);
-    put(
-        buffer,
-        Rect { width, ..line },
-        name,
-        Style::new().add_modifier(Modifier::BOLD),
-    );
+    put(buffer, Rect { width, ..line }, name, Style::new().add_modifier(Modifier::BOLD));
     put(buffer, Rect { x: line.x + width, width: line.width - width, ..line }, text, style);
 }
 

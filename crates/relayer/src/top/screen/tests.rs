@@ -123,7 +123,31 @@ fn lines(terminal: &Terminal<TestBackend>) -> Vec<String> {
         .collect()
 }
 
-const SCREEN: &str = "";
+const SCREEN: &str = "\
+\x20moltrade-relayer 0.1.0 at http://127.0.0.1:8080                  up 3 h 12 min
+log       5b1f08c2a94e7d36, events 1 to 123,330, 0 in the queue
+relays    41 of 50 connected: 2 backfilling, 8 backing off, 39 live, 1 refused
+clients   3 of /ws, 12 of /fanout; memory 48 MiB, disk 120 GiB free
+latency   to commit p50 1.0 ms, p99 9.8 ms
+sink analytics is parked: it answered 410 Gone
+frames       1,300/s                                               █   max 1,300
+new             40/s                                               █      max 40
+copies       1,260/s                                               █   max 1,260
+refused        0.5/s                                               █     max 0.5
+delivered       80/s                                               █      max 80
+›RELAYS 1-7 of 50    STATE        NEW/S  FIRST▼  COPIES    LATE     RTT  REFUSED
+relay.damus.io       live            40  40,080    480k   32 ms   48 ms        7
+nos.lol              backfilling      0  12,345    148k   32 ms   48 ms        7
+a-relay-with-a-long… live             0       9     108   32 ms   48 ms        7
+ws://127.0.0.1:7777  backing off TCP: Connection refused (os error 111)
+hostile.example      quarantined �]0;owned��evil��
+
+
+ SINKS 1-3 of 3             KIND     STATE            LAG  BEHIND  RATE/S   DEAD
+analytics                   http     parked           120    40 s       0      2
+archive                     http     live               2     1 s      40      0
+indexer                     consumer connected          2       -      40      -
+ q quit  s/S sort  r reverse  f filter  Tab list  ↑↓ PgUp/Dn scroll  Space pause";
 
 #[test]
 fn a_screen_of_80_by_24() {

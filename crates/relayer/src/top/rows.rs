@@ -45,7 +45,7 @@ pub(super) fn attention(answers: &Answers) -> Option<(String, Tone)> {
     let first = lines.first()?;
     Some(match lines.len() - 1 {
         0 => (first.clone(), tone),
-        more => (format!("{first} (and {more} more: moltrade-relayer status)"), tone),
+        more => (format!("{first}; {more} more: moltrade-relayer status"), tone),
     })
 }
 

@@ -159,7 +159,7 @@ fn tables(
     let table = Table {
         columns: &RECEIVER_COLUMNS,
         title: format!(
-            "{}SINKS {}",
+            "{}SINKS, CONSUMERS {}",
             mark(view.in_receivers),
             range(view.receiver, shown.receiver_rows, shown.receivers)
         ),

@@ -143,7 +143,7 @@ ws://127.0.0.1:7777  backing off TCP: Connection refused (os error 111)
 hostile.example      quarantined �]0;owned��evil��
 
 
- SINKS 1-3 of 3             KIND     STATE            LAG  BEHIND  RATE/S   DEAD
+ SINKS, CONSUMERS 1-3 of 3  KIND     STATE            LAG  BEHIND  RATE/S   DEAD
 analytics                   http     parked           120    40 s       0      2
 archive                     http     live               2     1 s      40      0
 indexer                     consumer connected          2       -      40      -

@@ -5,10 +5,15 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::offline::RegistryCommand;
+use crate::tail::TailOptions;
+use crate::top::TopOptions;
 
 /// Exit status for an invalid configuration: EX_CONFIG of sysexits. Supervisors should not restart
 /// the gateway after this status (systemd: `RestartPreventExitStatus=78`).
 pub const EXIT_CONFIG: u8 = 78;
+
+/// Exit status of `tail` and `top` when they cannot reach the gateway and may not wait for it.
+pub const EXIT_UNREACHABLE: u8 = 3;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -19,6 +24,8 @@ Examples:
   moltrade-relayer backup /backups/monday       back up the log while the gateway runs
   moltrade-relayer restore /backups/monday      restore the log with a new identity
   moltrade-relayer status                       show the state of the running gateway
+  moltrade-relayer top                          watch rates, relays and sinks
+  moltrade-relayer tail --kinds 1 | jq .content follow the log of the running gateway
   moltrade-relayer check-config                 show each value in effect and its source
   RELAY_URLS=wss://a.example,wss://b.example moltrade-relayer
 
@@ -27,14 +34,15 @@ Environment (overrides the file):
                              a list is a TOML array, or items separated by commas, semicolons
                              or white space
   RELAY_URLS                 short for RELAYER_RELAY__BOOTSTRAP_RELAYS
-  MOLTRADE_RELAYER_TOKEN     a token for `status`, sent to the gateway as `Authorization: Bearer`
+  MOLTRADE_RELAYER_TOKEN     a token for `status`, `tail` and `top`, sent to the gateway as
+                             `Authorization: Bearer`
   RUST_LOG                   what is logged, e.g. moltrade_relayer=debug; overrides monitoring.log_level
 
 Exit status:
   0   stopped by SIGINT or SIGTERM, or the command succeeded
   1   could not start or continue: port in use, database locked or damaged, …
   2   wrong command line
-      (status: 0 healthy, 1 degraded, 2 down or unreachable)
+      (status: 0 healthy, 1 degraded, 2 down or unreachable; tail and top: see their --help)
   78  invalid configuration: every problem is reported with file, line and key";
 
 /// Nostr event gateway: receives events from many relays, verifies them, removes duplicates, stores the
@@ -60,6 +68,10 @@ pub enum Command {
         #[arg(long)]
         url: Option<String>,
     },
+    /// Follow the log of a running gateway: one event a line, as JSON
+    Tail(TailOptions),
+    /// Watch the rates, relays and sinks of a running gateway
+    Top(TopOptions),
     /// Check the configuration and print the values in effect, with secrets masked
     CheckConfig,
     /// Ask the running gateway whether it is healthy; the exit status is 0 if it is
@@ -92,5 +104,17 @@ impl Cli {
     /// The command that was given, or [`Command::Run`].
     pub fn command(&self) -> Command {
         self.command.clone().unwrap_or(Command::Run)
+    }
+}
+
+impl Command {
+    /// The URL of the gateway that the command asks, if one was given.
+    pub fn url(&self) -> Option<&str> {
+        match self {
+            Self::Status { url }
+            | Self::Tail(TailOptions { url, .. })
+            | Self::Top(TopOptions { url, .. }) => url.as_deref(),
+            _ => None,
+        }
     }
 }

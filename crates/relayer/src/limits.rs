@@ -4,13 +4,16 @@
 //! what happens at the limit. Limits of a format, such as the length of a URL, are defined next to
 //! the format's parser.
 //!
-//! `receivers` has the limits of what the log is delivered to.
+//! `receivers` has the limits of what the log is delivered to, and `commands` those of commands
+//! that ask a running gateway.
 
+mod commands;
 mod receivers;
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+pub(crate) use commands::*;
 pub use receivers::*;
 
 // Ingest: from the sockets to the commit.
@@ -100,13 +103,6 @@ pub(crate) const BACKUP_DESCRIPTION_BYTES_MAX: u64 = 4 << 20;
 /// How long the gateway may take for a checkpoint before `moltrade-relayer backup` fails. A
 /// checkpoint flushes about 200 MB of memory.
 pub(crate) const BACKUP_TIMEOUT: Duration = Duration::from_secs(600);
-/// How long `moltrade-relayer status` waits for one answer of the gateway.
-pub(crate) const STATUS_CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long `moltrade-relayer status` waits for all answers.
-pub(crate) const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of one answer that `moltrade-relayer status` reads: room for the metrics of thousands of
-/// sinks.
-pub(crate) const STATUS_ANSWER_BYTES_MAX: usize = 8 << 20;
 
 // Requests to relays, and the backfill.
 

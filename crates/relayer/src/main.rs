@@ -8,13 +8,14 @@ use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use moltrade_relayer::cli::{Cli, Command, EXIT_CONFIG};
+use moltrade_relayer::cli::{Cli, Command, EXIT_CONFIG, EXIT_UNREACHABLE};
 use moltrade_relayer::config::{self, Config, ConfigErrors, Loaded, LogFormat, Problem, Secret};
 use moltrade_relayer::limits::{BLOCKING_THREADS_MAX, SHUTDOWN_MAX};
-use moltrade_relayer::status::{self, Health, Report, Target};
+use moltrade_relayer::remote::{End, TOKEN_VARIABLE, Target};
+use moltrade_relayer::status::{self, Health, Report};
 use moltrade_relayer::telemetry::log_buffer;
 use moltrade_relayer::telemetry::record::{self, Record};
-use moltrade_relayer::{app, backup, health_check, offline, telemetry, watchdog};
+use moltrade_relayer::{app, backup, health_check, offline, tail, telemetry, top, watchdog};
 use tracing::Level;
 
 fn main() -> ExitCode {
@@ -23,8 +24,8 @@ fn main() -> ExitCode {
         return print(&config::template());
     }
     // A gateway elsewhere does not need a configuration here.
-    if let Command::Status { url: Some(url) } = cli.command() {
-        return print_status(Target::Url(&url));
+    if let Some(url) = cli.command().url() {
+        return ask_gateway(&cli.command(), Target::Url(url));
     }
     let loaded = match Config::load(cli.config.as_deref(), config::environment()) {
         Ok(loaded) => loaded,
@@ -39,7 +40,9 @@ fn main() -> ExitCode {
             loaded.warnings.iter().for_each(|warning| report(format_args!("warning: {warning}")));
             print(&loaded.to_toml())
         }
-        Command::Status { .. } => print_status(Target::Configured(&loaded.config)),
+        command @ (Command::Status { .. } | Command::Tail(_) | Command::Top(_)) => {
+            ask_gateway(&command, Target::Configured(&loaded.config))
+        }
         Command::Health => conclude(health_check::check(&loaded.config)),
         Command::Backup { folder } => {
             run_command(&loaded, async |config| Ok(backup::backup(config, &folder).await?))
@@ -55,14 +58,38 @@ fn main() -> ExitCode {
     }
 }
 
-/// Asks a gateway how it is. The exit status says the same as the text.
-fn print_status(target: Target<'_>) -> ExitCode {
-    let token = std::env::var(status::TOKEN_VARIABLE).ok().filter(|token| !token.is_empty());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let Ok(runtime) = runtime else { return ExitCode::from(Health::Down as u8) };
-    let Report { health, text } = runtime.block_on(status::report(target, token.map(Secret::new)));
+/// Runs a command that asks a running gateway.
+fn ask_gateway(command: &Command, target: Target<'_>) -> ExitCode {
+    let token = std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty()).map(Secret::new);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return conclude(Err::<String, _>(error)),
+    };
+    let ended = match command {
+        Command::Tail(options) => end_status(runtime.block_on(tail::run(target, token, options))),
+        Command::Top(options) => end_status(runtime.block_on(top::run(target, token, options))),
+        _ => print_status(runtime.block_on(status::report(target, token))),
+    };
+    // Standard output may block a thread that writes to it.
+    runtime.shutdown_background();
+    ended
+}
+
+/// The exit status says the same as the text.
+fn print_status(Report { health, text }: Report) -> ExitCode {
     let printed = print(&text);
     if health == Health::Healthy { printed } else { ExitCode::from(health as u8) }
+}
+
+fn end_status(end: End) -> ExitCode {
+    match end {
+        End::Done => ExitCode::SUCCESS,
+        End::Failed(why) => conclude(Err::<String, _>(why)),
+        End::Unreachable(why) => {
+            report(format_args!("moltrade-relayer: {why}"));
+            ExitCode::from(EXIT_UNREACHABLE)
+        }
+    }
 }
 
 fn run_gateway(loaded: &Loaded) -> ExitCode {

@@ -12,6 +12,9 @@ use crate::event_log::reader::ReadError;
 use crate::event_log::{Cursor, StorageError};
 use crate::limits::{CLIENT_CLOSE_MAX, CLIENT_LAST_WORDS_MAX};
 
+/// The close reason of a consumer whose name another connection uses.
+pub(crate) const REPLACED: &str = "another connection took over this consumer";
+
 /// Why a client's connection was closed, as metrics label it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
@@ -116,9 +119,7 @@ impl Close {
                 },
             ),
             CloseCause::Silent => (close_code::POLICY, "no answer to pings".to_owned()),
-            CloseCause::Replaced => {
-                (close_code::POLICY, "another connection took over this consumer".to_owned())
-            }
+            CloseCause::Replaced => (close_code::POLICY, REPLACED.to_owned()),
             CloseCause::BadAck(bad) => (close_code::POLICY, bad.to_string()),
             CloseCause::Read(ReadError::Trimmed { oldest }) => {
                 (close_code::POLICY, format!("cursor {cursor} is no longer kept; oldest is {oldest}"))

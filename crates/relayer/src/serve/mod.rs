@@ -25,6 +25,7 @@ mod websocket;
 pub(crate) use clients::origin;
 pub use clients::{Client, ClientLimits, Clients, Refused};
 pub use close::CloseReason;
+pub(crate) use close::REPLACED;
 pub(crate) use consumers::{ConsumerName, EnterError, StartPosition};
 pub use consumers::{Consumers, Forgotten, Share};
 pub(crate) use delivery::ClientTask;

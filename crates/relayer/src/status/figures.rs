@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// Samples by name and labels, as written: `relays{state="live"}`.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Figures(BTreeMap<String, f64>);
+pub(crate) struct Figures(BTreeMap<String, f64>);
 
 impl Figures {
     /// Lines that are not samples are skipped.

@@ -8,14 +8,12 @@ use reqwest::Method;
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use crate::config::{Config, Secret};
+use crate::config::Secret;
 use crate::event_log::LogId;
 use crate::limits::{STATUS_ANSWER_BYTES_MAX, STATUS_CALL_TIMEOUT, STATUS_TIMEOUT};
-use crate::remote::{self, Answer, Remote, printable};
-use figures::Figures;
-
-/// The environment variable with the token that is sent to the gateway.
-pub const TOKEN_VARIABLE: &str = "MOLTRADE_RELAYER_TOKEN";
+use crate::remote::{Answer, Remote, Target, printable};
+pub(crate) use figures::Figures;
+pub(crate) use screen::{duration, notes, problems, relays as relays_in_words};
 
 /// How a gateway is. The values are exit statuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,25 +34,16 @@ pub struct Report {
     pub text: String,
 }
 
-/// The gateway that is asked.
-#[derive(Debug)]
-pub enum Target<'a> {
-    /// The one that this configuration describes.
-    Configured(&'a Config),
-    /// The one at this URL.
-    Url(&'a str),
-}
-
 /// What the gateway answered.
 #[derive(Debug)]
-struct Answers {
-    version: String,
-    log: Option<LogId>,
+pub(crate) struct Answers {
+    pub version: String,
+    pub log: Option<LogId>,
     /// Why it does not admit events.
-    not_ready: Option<String>,
-    uptime_seconds: u64,
-    figures: Figures,
-    sinks: Vec<Sink>,
+    pub not_ready: Option<String>,
+    pub uptime_seconds: u64,
+    pub figures: Figures,
+    pub sinks: Vec<Sink>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -75,27 +64,23 @@ struct Sinks {
 }
 
 #[derive(Debug, Deserialize)]
-struct Sink {
-    name: String,
-    status: String,
+pub(crate) struct Sink {
+    pub name: String,
+    pub status: String,
     #[serde(default)]
-    reason: String,
-    lag: u64,
-    lag_seconds: f64,
-    dead_letters: u64,
+    pub reason: String,
+    pub lag: u64,
+    pub lag_seconds: f64,
+    pub dead_letters: u64,
+    #[serde(default)]
+    pub kind: String,
+    #[serde(default)]
+    pub delivered: u64,
 }
 
 /// Asks the gateway how it is. `token` is sent with each request.
 pub async fn report(target: Target<'_>, token: Option<Secret>) -> Report {
-    let url = match target {
-        Target::Url(url) => remote::parse_url(url).map_err(|why| format!("--url: {why}")),
-        Target::Configured(config) => match config.local_api_address() {
-            Some(address) => Ok(format!("http://{address}")),
-            None => Err("the port of the gateway is unknown because [output] websocket_port is 0; use --url"
-                .to_owned()),
-        },
-    };
-    let url = match url {
+    let url = match target.url() {
         Ok(url) => url,
         Err(why) => return Report { health: Health::Down, text: format!("{why}\n") },
     };
@@ -110,7 +95,11 @@ pub async fn report(target: Target<'_>, token: Option<Secret>) -> Report {
     }
 }
 
-async fn ask(gateway: &Remote) -> Result<Answers, String> {
+/// Asks the gateway for everything that the report needs.
+///
+/// # Errors
+/// Why it does not answer as a gateway does.
+pub(crate) async fn ask(gateway: &Remote) -> Result<Answers, String> {
     let health = get(gateway, "/health").await?;
     let Liveness { service, version } = succeeded(&health)?.json()?;
     if service != env!("CARGO_PKG_NAME") {
@@ -137,5 +126,5 @@ async fn get(gateway: &Remote, path: &str) -> Result<Answer, String> {
 }
 
 fn succeeded(answer: &Answer) -> Result<&Answer, String> {
-    if answer.status.is_success() { Ok(answer) } else { Err(answer.failure()) }
+    if answer.status.is_success() { Ok(answer) } else { Err(answer.refusal()) }
 }

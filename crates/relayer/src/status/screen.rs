@@ -68,7 +68,7 @@ pub(super) fn of(url: &str, answers: &Answers) -> Report {
 }
 
 /// What an operator has to do something about.
-fn problems(answers: &Answers) -> Vec<String> {
+pub(crate) fn problems(answers: &Answers) -> Vec<String> {
     let figures = &answers.figures;
     let mut problems = Vec::from_iter(answers.not_ready.clone());
     let wanted = figures.sum("relays", "state");
@@ -99,7 +99,7 @@ fn problems(answers: &Answers) -> Vec<String> {
 }
 
 /// What an operator may want to look at.
-fn notes(answers: &Answers) -> Vec<String> {
+pub(crate) fn notes(answers: &Answers) -> Vec<String> {
     let figures = &answers.figures;
     let quarantined = figures.by_label("relays", "state").find(|(state, _)| *state == "quarantined");
     let paused = answers.sinks.iter().filter(|sink| sink.status == "paused").count();
@@ -120,7 +120,7 @@ fn connected(answers: &Answers) -> u64 {
     states.filter(|(state, _)| CONNECTED.contains(state)).map(|(_, count)| count).sum()
 }
 
-fn relays(answers: &Answers) -> String {
+pub(crate) fn relays(answers: &Answers) -> String {
     let states = answers.figures.by_label("relays", "state");
     let named: Vec<String> = states
         .filter(|(_, count)| *count > 0)
@@ -132,7 +132,7 @@ fn relays(answers: &Answers) -> String {
 }
 
 /// `2 d 3 h`: the two largest units.
-fn duration(seconds: u64) -> String {
+pub(crate) fn duration(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
     match () {
         () if days > 0 => format!("{days} d {} h", hours % 24),
@@ -149,7 +149,16 @@ mod tests {
 
     fn sink(name: &str, status: &str) -> Sink {
         let (name, status, reason) = (name.to_owned(), status.to_owned(), "it answered 410 Gone".to_owned());
-        Sink { name, status, reason, lag: 3, lag_seconds: 0.5, dead_letters: 2 }
+        Sink {
+            name,
+            status,
+            reason,
+            lag: 3,
+            lag_seconds: 0.5,
+            dead_letters: 2,
+            kind: String::new(),
+            delivered: 0,
+        }
     }
 
     fn answers(metrics: &str, sinks: Vec<Sink>) -> Answers {

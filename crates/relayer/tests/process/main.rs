@@ -19,3 +19,5 @@ mod start;
 mod status;
 mod stop;
 mod systemd;
+mod tail;
+mod top;

@@ -16,6 +16,9 @@ use crate::event_log::LogId;
 use crate::limits::DIAL_STEP_TIMEOUT;
 use crate::net::tls;
 
+/// The environment variable with the token that is sent to the gateway.
+pub const TOKEN_VARIABLE: &str = "MOLTRADE_RELAYER_TOKEN";
+
 /// The API of a gateway.
 #[derive(Debug)]
 pub(crate) struct Remote {
@@ -109,6 +112,17 @@ impl Answer {
 
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// Returns why a call with the token of the environment failed.
+    pub fn refusal(&self) -> String {
+        let why = self.failure();
+        match self.status {
+            StatusCode::UNAUTHORIZED => format!(
+                "{why}; set {TOKEN_VARIABLE} to the token of one of [[api.readers]], or to the admin_token of [api]"
+            ),
+            _ => why,
+        }
     }
 
     /// Returns why the call failed: the gateway's message, or the status.

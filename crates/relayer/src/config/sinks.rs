@@ -130,6 +130,8 @@ macro_rules! options {
     };
 }
 
+pub(super) use options;
+
 options! {
     /// The optional keys of a sink over TCP.
     TcpOptions in TCP_OPTIONS {

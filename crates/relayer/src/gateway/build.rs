@@ -30,7 +30,7 @@ use crate::ingest::{self, Inbound, Inboxes, committed};
 use crate::limits::{REPAIRS_AT_ONCE_MAX, SCANS_AT_ONCE_MAX, SEQUENCER_BURSTS_MAX, frame_bytes_max};
 use crate::net::resolver::Resolver;
 use crate::relay::{DialOptions, DialSetupError, Dialer, InstanceId, Pool, Shared};
-use crate::serve::{ClientLimits, Clients, Consumers};
+use crate::serve::{ClientLimits, Clients, Consumers, Readers};
 use crate::sink::{Sink, SinkSetupError, Workers, needed_after};
 use crate::tasks::Stages;
 
@@ -126,6 +126,7 @@ impl Gateway {
         let gauge = metrics.websocket.consumers.clone();
         let consumers = Consumers::open(Cursors::Consumers, max, keep_unused, &log, gauge)?;
         let clients = Clients::new(ClientLimits::of(&config.output), metrics.websocket.clients.clone());
+        let readers = Readers::new(&config.api.readers, &metrics.readers);
         start_bloom_rebuild(&mut stages, &dedupe, &stopping)?;
         start_retention(config, &mut stages, &log, &admission, workers.sinks(), &stopping)?;
         let shared = Arc::new(Shared {
@@ -171,6 +172,7 @@ impl Gateway {
             sinks: Arc::clone(workers.sinks()),
             clients,
             consumers,
+            readers,
             identity,
             instance,
             fanout: OnceLock::new(),

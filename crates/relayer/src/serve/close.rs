@@ -26,6 +26,8 @@ pub enum CloseReason {
     Silent,
     /// Another connection took over the consumer.
     Replaced,
+    /// The token of the client is no longer valid, or the client has none and needs one now.
+    Revoked,
     /// The consumer sent something other than a valid acknowledgement.
     BadAck,
     /// Retention trimmed the client's next events.
@@ -42,6 +44,7 @@ pub(super) enum CloseCause {
     Slow,
     Silent,
     Replaced,
+    Revoked,
     BadAck(BadAck),
     Read(ReadError),
     /// The consumer's cursor cannot be stored.
@@ -58,6 +61,7 @@ impl CloseCause {
             Self::Slow => CloseReason::Slow,
             Self::Silent => CloseReason::Silent,
             Self::Replaced => CloseReason::Replaced,
+            Self::Revoked => CloseReason::Revoked,
             Self::BadAck(_) => CloseReason::BadAck,
             Self::Read(ReadError::Trimmed { .. }) => CloseReason::Trimmed,
             Self::Read(ReadError::Storage(_)) | Self::Unwritten(_) | Self::Damaged(_) => CloseReason::Failed,
@@ -114,6 +118,9 @@ impl Close {
             CloseCause::Replaced => {
                 (close_code::POLICY, "another connection took over this consumer".to_owned())
             }
+            CloseCause::Revoked => {
+                (close_code::POLICY, "reading needs a token that is valid now".to_owned())
+            }
             CloseCause::BadAck(bad) => (close_code::POLICY, bad.to_string()),
             CloseCause::Read(ReadError::Trimmed { oldest }) => {
                 (close_code::POLICY, format!("cursor {cursor} is no longer kept; oldest is {oldest}"))
@@ -145,6 +152,9 @@ impl Close {
             }
             CloseCause::Replaced => {
                 tracing::debug!(%origin, consumer, "another connection took over a consumer")
+            }
+            CloseCause::Revoked => {
+                tracing::debug!(%origin, consumer, "a {path} client lost its right to read and was closed");
             }
             CloseCause::BadAck(bad) => tracing::debug!(%origin, consumer, "a consumer was closed: {bad}"),
             CloseCause::Read(ReadError::Trimmed { oldest }) => {

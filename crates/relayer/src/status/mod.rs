@@ -11,11 +11,9 @@ use tokio::time::timeout;
 use crate::config::{Config, Secret};
 use crate::event_log::LogId;
 use crate::limits::{STATUS_ANSWER_BYTES_MAX, STATUS_CALL_TIMEOUT, STATUS_TIMEOUT};
+pub use crate::remote::TOKEN_VARIABLE;
 use crate::remote::{self, Answer, Remote, printable};
 use figures::Figures;
-
-/// The environment variable with the token that is sent to the gateway.
-pub const TOKEN_VARIABLE: &str = "MOLTRADE_RELAYER_TOKEN";
 
 /// How a gateway is. The values are exit statuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,5 +135,5 @@ async fn get(gateway: &Remote, path: &str) -> Result<Answer, String> {
 }
 
 fn succeeded(answer: &Answer) -> Result<&Answer, String> {
-    if answer.status.is_success() { Ok(answer) } else { Err(answer.failure()) }
+    if answer.status.is_success() { Ok(answer) } else { Err(answer.refusal()) }
 }

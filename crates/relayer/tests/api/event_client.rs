@@ -85,8 +85,12 @@ impl EventClient {
     }
 
     pub async fn open(address: SocketAddr, query: &str, headers: &[&str]) -> Self {
+        Self::open_path(address, &format!("/api/events/stream{query}"), headers).await
+    }
+
+    pub async fn open_path(address: SocketAddr, path: &str, headers: &[&str]) -> Self {
         let mut socket = TcpStream::connect(address).await.unwrap();
-        socket.write_all(request(&format!("/api/events/stream{query}"), headers).as_bytes()).await.unwrap();
+        socket.write_all(request(path, headers).as_bytes()).await.unwrap();
         let mut raw = Vec::new();
         let end = loop {
             if let Some(at) = raw.windows(4).position(|window| window == b"\r\n\r\n") {

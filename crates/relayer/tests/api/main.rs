@@ -19,12 +19,18 @@ mod event_stream_slow;
 mod events;
 mod follower;
 mod gateway;
+#[path = "../support/haproxy.rs"]
+mod haproxy_process;
 mod health;
 mod heartbeat;
 mod metrics;
 #[path = "../support/nginx.rs"]
 #[allow(dead_code, reason = "other tests use the rest of it")]
 mod nginx_process;
+mod proxies;
+mod proxy_header;
+mod readers;
+mod readers_limits;
 mod relays;
 mod reload;
 mod since;

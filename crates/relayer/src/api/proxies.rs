@@ -59,8 +59,8 @@ impl Proxies {
     }
 }
 
-/// Whether a client behind a proxy may have this address. Only a proxy on the gateway's machine has a
-/// loopback address.
+/// Whether a client behind a proxy may have this address. Only a proxy on the gateway's machine has
+/// a loopback address.
 pub(super) const fn is_client(address: &IpAddr) -> bool {
     !address.is_loopback() && !address.is_unspecified() && !address.is_multicast()
 }
@@ -117,7 +117,9 @@ mod tests {
         client(&[b"10.0.0.9, 192.0.2.1"], "192.0.2.1");
         client(&[b"127.0.0.1, 192.0.2.1"], "192.0.2.1");
         client(&[b"192.0.2.1, nonsense, 10.0.0.2"], "10.0.0.2");
-        for invalid in [&b""[..], b"unknown", b"192.0.2", b"192.0.2.1 192.0.2.2", b"\xff", b"_secret", b"1.2.3.4:x"] {
+        for invalid in
+            [&b""[..], b"unknown", b"192.0.2", b"192.0.2.1 192.0.2.2", b"\xff", b"_secret", b"1.2.3.4:x"]
+        {
             client(&[invalid], "127.0.0.1");
         }
         let many = [&b"192.0.2.1, "[..], &b"10.0.0.1, ".repeat(FORWARDED_HOPS_MAX), b"10.0.0.2"].concat();
@@ -128,7 +130,8 @@ mod tests {
     #[test]
     fn nobody_looks_like_this_machine() {
         let mut headers = HeaderMap::new();
-        for value in ["127.0.0.1", "127.0.0.1, 127.0.0.1", "::1", "0.0.0.0", "::ffff:127.0.0.1", "127.9.9.9"] {
+        for value in ["127.0.0.1", "127.0.0.1, 127.0.0.1", "::1", "0.0.0.0", "::ffff:127.0.0.1", "127.9.9.9"]
+        {
             headers.insert(FORWARDED_FOR, HeaderValue::from_static(value));
             let client = proxies().client([10, 0, 0, 1].into(), &headers);
             assert_eq!(client.to_string(), "10.0.0.1", "{value}");

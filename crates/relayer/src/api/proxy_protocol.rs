@@ -29,7 +29,9 @@ pub(super) enum BadHeader {
     NotThere,
     #[error("its header of the PROXY protocol has {0}")]
     Invalid(&'static str),
-    #[error("its header of the PROXY protocol has {0} bytes after the first 16, and at most {PROXY_HEADER_BYTES_MAX} are accepted")]
+    #[error(
+        "its header of the PROXY protocol has {0} bytes after the first 16, and at most {PROXY_HEADER_BYTES_MAX} are accepted"
+    )]
     TooLong(usize),
 }
 
@@ -113,7 +115,10 @@ mod tests {
             (header(0x21, 0x31, &[0; 216]), Connected::For(None)),
             (header(0x20, 0x00, &[]), Connected::Itself),
             (header(0x20, 0x11, V4), Connected::Itself),
-            (header(0x21, 0x11, &[V4, &[0; PROXY_HEADER_BYTES_MAX - 12]].concat()), Connected::For(Some([192, 0, 2, 1].into()))),
+            (
+                header(0x21, 0x11, &[V4, &[0; PROXY_HEADER_BYTES_MAX - 12]].concat()),
+                Connected::For(Some([192, 0, 2, 1].into())),
+            ),
         ] {
             let (read, rest) = parsed(&[&bytes[..], b"GET /"].concat()).await;
             assert_eq!((read.unwrap(), &*rest), (expected, &b"GET /"[..]), "{bytes:?}");
@@ -135,9 +140,17 @@ mod tests {
         assert!(matches!(parsed(v1).await.0, Err(BadHeader::NotThere)));
         assert!(matches!(parsed(b"GET / HTTP/1.1\r\n\r\n").await.0, Err(BadHeader::NotThere)));
         for (command, family, content) in [
-            (0x11, 0x11, V4), (0x22, 0x11, V4), (0x01, 0x11, V4), (0x31, 0x11, V4),
-            (0x21, 0x12, V4), (0x21, 0x22, &[0; 36]), (0x21, 0x10, V4), (0x21, 0x41, V4),
-            (0x21, 0x11, &V4[..11]), (0x21, 0x21, &[0; 35]), (0x21, 0x11, &[]),
+            (0x11, 0x11, V4),
+            (0x22, 0x11, V4),
+            (0x01, 0x11, V4),
+            (0x31, 0x11, V4),
+            (0x21, 0x12, V4),
+            (0x21, 0x22, &[0; 36]),
+            (0x21, 0x10, V4),
+            (0x21, 0x41, V4),
+            (0x21, 0x11, &V4[..11]),
+            (0x21, 0x21, &[0; 35]),
+            (0x21, 0x11, &[]),
         ] {
             let read = parsed(&header(command, family, content)).await.0;
             assert!(matches!(read, Err(BadHeader::Invalid(_))), "{command} {family}: {read:?}");

@@ -42,8 +42,8 @@ pub(super) async fn authorize_state(
     authorize(&context, Shows::State, request, next).await
 }
 
-/// Like [`authorize_state`], for the port that serves only `/metrics`: programs on this machine need
-/// no token there.
+/// Like [`authorize_state`], for the port that serves only `/metrics`: programs on this machine
+/// need no token there.
 pub(super) async fn authorize_metrics(
     State(context): State<Context>,
     request: Request,
@@ -123,7 +123,12 @@ fn take_ticket(uri: &mut Uri) -> Option<String> {
     let found = query.split('&').find(is_ticket)?;
     let ticket = found.split_once('=').map(|(_, value)| value.to_owned());
     let mut is_removed = false;
-    let rest = query.split('&').filter(|pair| is_removed || !is_ticket(pair) || { is_removed = true; false });
+    let rest = query.split('&').filter(|pair| {
+        is_removed || !is_ticket(pair) || {
+            is_removed = true;
+            false
+        }
+    });
     let rest = rest.collect::<Vec<_>>().join("&");
     let target = if rest.is_empty() { uri.path().to_owned() } else { format!("{}?{rest}", uri.path()) };
     let mut parts = uri.clone().into_parts();

@@ -107,6 +107,9 @@ pub async fn serve(listener: TcpListener, router: Router, connections: Connectio
 #[derive(Debug, Clone)]
 struct Origin {
     address: IpAddr,
+    /// Whether the peer that writes the headers has this address, so that it may be a trusted proxy
+    /// for HTTP.
+    writes_headers: bool,
     /// Shows in the headers of each request that a proxy passed on the connection, as a proxy for
     /// HTTP would: whatever depends on the headers of proxies must see this one, too.
     forwarded: Option<HeaderValue>,
@@ -121,16 +124,18 @@ async fn accepted(
     router: Router,
     connections: Connections,
 ) {
-    let mut origin = Origin { address: peer, forwarded: None };
+    let mut origin = Origin { address: peer, writes_headers: true, forwarded: None };
     if connections.proxies.must_send_header(peer) {
         match proxy_protocol::read(&mut stream).await {
             Ok(Connected::Itself) => {}
             Ok(Connected::For(client)) => {
                 origin.forwarded = Some(HeaderValue::from_static("for=unknown"));
+                // Otherwise the proxy's own address counts, but the headers are the client's.
+                origin.writes_headers = false;
                 if let Some(client) = client.filter(is_client) {
                     let Some(entered) = connections.enter(stream, client).await else { return };
                     (stream, slot) = entered;
-                    origin.address = client;
+                    (origin.address, origin.writes_headers) = (client, true);
                 }
             }
             Err(why) => {
@@ -161,8 +166,11 @@ async fn connection(
     let socket = Socket { stream, taken: taken.clone(), is_blocked: Arc::clone(&is_blocked) };
     let routes = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        let address = proxies.client(origin.address, request.headers());
-        request.extensions_mut().insert(ConnectInfo(Peer { address, ..peer.clone() }));
+        let mut peer = peer.clone();
+        if origin.writes_headers {
+            peer.address = proxies.client(origin.address, request.headers());
+        }
+        request.extensions_mut().insert(ConnectInfo(peer));
         if let Some(forwarded) = &origin.forwarded {
             request.headers_mut().append(header::FORWARDED, forwarded.clone());
         }

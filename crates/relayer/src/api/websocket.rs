@@ -19,7 +19,8 @@ use crate::limits::{
 };
 use crate::receiver::Format;
 use crate::serve::{
-    ClientRefusal, ClientTask, ConsumerName, EnterError, Grant, Lease, LogSource, Refused, Share, StartPosition,
+    ClientRefusal, ClientTask, ConsumerName, EnterError, Grant, Lease, LogSource, Refused, Share,
+    StartPosition,
 };
 use crate::telemetry::metrics::label_value;
 

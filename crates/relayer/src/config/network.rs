@@ -11,7 +11,8 @@ use ipnet::IpNet;
 pub struct Network(IpNet);
 
 impl Network {
-    /// Whether the address is in the range. An IPv4 address that is mapped into IPv6 counts as IPv4.
+    /// Whether the address is in the range. An IPv4 address that is mapped into IPv6 counts as
+    /// IPv4.
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())
     }
@@ -68,7 +69,8 @@ mod tests {
         for (text, shown) in [("10.1.2.3/8", "10.0.0.0/8"), ("127.0.0.1", "127.0.0.1"), ("::1/128", "::1")] {
             assert_eq!(text.parse::<Network>().unwrap().to_string(), shown);
         }
-        for wrong in ["", "localhost", "10.0.0.0/33", "10.0.0/8", "10.0.0.0/-1", "0.0.0.0/0", "::/0", " ::1"] {
+        for wrong in ["", "localhost", "10.0.0.0/33", "10.0.0/8", "10.0.0.0/-1", "0.0.0.0/0", "::/0", " ::1"]
+        {
             assert!(wrong.parse::<Network>().is_err(), "{wrong}");
         }
     }

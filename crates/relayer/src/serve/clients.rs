@@ -81,8 +81,8 @@ impl Clients {
         self.enter_within(address, self.limits.from_address)
     }
 
-    /// Registers a connection that a proxy may use for several clients, so that no limit per address
-    /// applies to it.
+    /// Registers a connection that a proxy may use for several clients, so that no limit per
+    /// address applies to it.
     ///
     /// # Errors
     /// As [`enter`](Self::enter).

@@ -118,9 +118,7 @@ impl Close {
             CloseCause::Replaced => {
                 (close_code::POLICY, "another connection took over this consumer".to_owned())
             }
-            CloseCause::Revoked => {
-                (close_code::POLICY, "reading needs a token that is valid now".to_owned())
-            }
+            CloseCause::Revoked => (close_code::POLICY, "reading needs a token that is valid now".to_owned()),
             CloseCause::BadAck(bad) => (close_code::POLICY, bad.to_string()),
             CloseCause::Read(ReadError::Trimmed { oldest }) => {
                 (close_code::POLICY, format!("cursor {cursor} is no longer kept; oldest is {oldest}"))

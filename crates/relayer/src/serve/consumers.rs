@@ -1,6 +1,6 @@
-//! The named consumers, whose cursors we store. On `/ws`, the key of a reader's consumer begins with
-//! the reader's name, and other consumers share one namespace; on `/fanout`, a consumer's key begins
-//! with the follower's public key.
+//! The named consumers, whose cursors we store. On `/ws`, the key of a reader's consumer begins
+//! with the reader's name, and other consumers share one namespace; on `/fanout`, a consumer's key
+//! begins with the follower's public key.
 //!
 //! All consumers are in memory, a few hundred bytes each, and their number is limited. Consumers
 //! that have not been connected for a long time are deleted at the start and when a new consumer

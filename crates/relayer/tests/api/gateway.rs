@@ -234,9 +234,8 @@ fn resolver() -> Resolver {
 /// Writes a configuration to a file and loads it.
 fn configuration(folder: &TempDir, relays: &[&str], api: &str) -> Loaded {
     let file = folder.path().join("config.toml");
-    let text = format!(
-        "relay.bootstrap_relays = {relays:?}\nrelay.max_connections = {RELAYS_MAX}\n[api]\n{api}"
-    );
+    let text =
+        format!("relay.bootstrap_relays = {relays:?}\nrelay.max_connections = {RELAYS_MAX}\n[api]\n{api}");
     std::fs::write(&file, text).unwrap();
     Config::load(Some(&file), []).unwrap_or_else(|errors| panic!("{errors}"))
 }

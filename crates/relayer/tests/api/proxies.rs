@@ -1,4 +1,5 @@
-//! `[api] trusted_proxies` with X-Forwarded-For: limits per address apply to the clients of a proxy.
+//! `[api] trusted_proxies` with X-Forwarded-For: limits per address apply to the clients of a
+//! proxy.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;

@@ -33,7 +33,9 @@ async fn open(gateway: &Gateway, header: &[u8], headers: &str) -> (u16, TcpStrea
 
 fn refused(gateway: &Gateway) -> String {
     let text = gateway.metrics_text();
-    let line = text.lines().find_map(|line| line.strip_prefix("connections_refused_total{reason=\"bad_proxy_header\"} "));
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("connections_refused_total{reason=\"bad_proxy_header\"} "));
     line.unwrap().to_owned()
 }
 
@@ -48,10 +50,11 @@ async fn the_header_has_the_address_of_the_client() {
         ([192, 0, 2, 2], "", 200),
         // The client is no trusted proxy.
         ([192, 0, 2, 1], "x-forwarded-for: 192.0.2.3\r\n", 429),
-        // No client has such an address: the proxy's own counts.
+        // No client has such an address: the proxy's own counts, and not what the client writes.
         ([127, 0, 0, 1], "", 200),
         ([127, 0, 0, 9], "", 200),
         ([0, 0, 0, 0], "", 429),
+        ([127, 0, 0, 1], "x-forwarded-for: 192.0.2.4\r\n", 429),
     ] {
         let (status, stream) = open(&gateway, &header(0x21, source), headers).await;
         assert_eq!(status, expected, "{source:?}");

@@ -97,10 +97,16 @@ async fn every_path_needs_the_right_token() {
         let is_stream = operation["responses"]["200"]["content"]["text/event-stream"].is_object();
         streams += i32::from(is_stream);
         let target = target(path);
-        for (token, code) in [("", "unauthorized"), ("token-of-somebody-else", "unauthorized"), ("é", "unauthorized")] {
+        for (token, code) in
+            [("", "unauthorized"), ("token-of-somebody-else", "unauthorized"), ("é", "unauthorized")]
+        {
             let answer = ask(&gateway, &method, &target, token).await;
             answer.error(401, code);
-            assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"moltrade-relayer\""), "{route:?}");
+            assert_eq!(
+                answer.header("www-authenticate"),
+                Some("Bearer realm=\"moltrade-relayer\""),
+                "{route:?}"
+            );
         }
         // A token has no place in the URL.
         for parameter in ["token", "access_token", "ticket"] {
@@ -152,7 +158,11 @@ async fn the_metrics_port_needs_no_token_on_this_machine() {
     let setup = Setup { api: configured(), bind_address: [0, 0, 0, 0].into(), ..Setup::default() };
     let gateway = Gateway::start_with(setup).await;
     let get = async |headers: &str| {
-        request(gateway.metrics_address, &format!("GET /metrics HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n")).await
+        request(
+            gateway.metrics_address,
+            &format!("GET /metrics HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n"),
+        )
+        .await
     };
     get("").await.error(401, "unauthorized");
     assert_eq!(get(&whole).await.status, 200);
@@ -204,8 +214,7 @@ async fn a_narrow_reader_gets_only_what_it_may_see() {
         assert_eq!((seqs(&page), &page["next_cursor"]), (expected.clone(), &json!(6)), "{query}");
         let headers = [bearer(NARROW)];
         let query = format!("?cursor=0{query}&format=envelope");
-        let mut stream =
-            EventClient::open(gateway.address, &query, &[&headers[0]]).await;
+        let mut stream = EventClient::open(gateway.address, &query, &[&headers[0]]).await;
         assert_eq!(stream.block().await.unwrap().id, Some(0));
         stream.expect(expected.clone()).await;
         let mut socket = connect(&gateway, &query, &bearer(NARROW)).await.unwrap();
@@ -234,7 +243,11 @@ async fn a_narrow_reader_gets_only_what_it_may_see() {
 pub type Socket = tokio_websockets::WebSocketStream<tokio_websockets::MaybeTlsStream<tokio::net::TcpStream>>;
 
 /// Opens `/ws` with a further header.
-pub async fn connect(gateway: &Gateway, query: &str, header: &str) -> Result<Socket, tokio_websockets::Error> {
+pub async fn connect(
+    gateway: &Gateway,
+    query: &str,
+    header: &str,
+) -> Result<Socket, tokio_websockets::Error> {
     let (name, value) = header.split_once(": ").unwrap();
     let url = format!("ws://{}/ws{query}", gateway.address);
     let builder = ClientBuilder::new().uri(&url).unwrap();
@@ -274,7 +287,9 @@ async fn a_ticket_opens_a_websocket_and_a_stream() {
     stream.expect(1..=6).await;
     // Not for anything but reading, and not for further tickets.
     let unused = ticket(&gateway, WHOLE).await;
-    for (method, path) in [("POST", "/api/tickets"), ("POST", "/api/config/reload"), ("DELETE", "/api/consumers/a")] {
+    for (method, path) in
+        [("POST", "/api/tickets"), ("POST", "/api/config/reload"), ("DELETE", "/api/consumers/a")]
+    {
         ask(&gateway, method, &format!("{path}?ticket={unused}"), "").await.error(401, "unauthorized");
     }
     // Only the first one counts, and the second one is no parameter.
@@ -303,10 +318,17 @@ async fn a_page_needs_an_allowed_origin_as_before() {
     let answer = gateway.call("GET", &target, &["host: x", upgrade], "").await;
     answer.error(403, "origin_not_allowed");
     // The preflight of a listed page, and a refusal that it can read.
-    let preflight = ["host: x", "origin: https://app.example", "access-control-request-method: POST",
-        "access-control-request-headers: authorization"];
+    let preflight = [
+        "host: x",
+        "origin: https://app.example",
+        "access-control-request-method: POST",
+        "access-control-request-headers: authorization",
+    ];
     let answer = gateway.call("OPTIONS", "/api/tickets", &preflight, "").await;
-    assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, Some("https://app.example")));
+    assert_eq!(
+        (answer.status, answer.header("access-control-allow-origin")),
+        (200, Some("https://app.example"))
+    );
     let allowed = answer.header("access-control-allow-headers").unwrap().to_lowercase();
     assert!(allowed.contains("authorization"), "{allowed}");
     let answer = gateway.call("POST", "/api/tickets", &["host: x", "origin: https://app.example"], "").await;
@@ -323,7 +345,8 @@ async fn clients_of_changed_readers_are_closed() {
     let mut stream = EventClient::open(gateway.address, "", &[&bearer(WHOLE)]).await;
     until("they are counted", || {
         let text = gateway.metrics_text();
-        text.contains("reader_connections{reader=\"whole\"} 2") && text.contains("reader_connections{reader=\"narrow\"} 1")
+        text.contains("reader_connections{reader=\"whole\"} 2")
+            && text.contains("reader_connections{reader=\"narrow\"} 1")
     })
     .await;
     let narrow = configured().split_off(configured().rfind("[[").unwrap());
@@ -349,7 +372,8 @@ async fn clients_of_changed_readers_are_closed() {
 /// A stream that does not end with its reader would go on for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_stream_ends_with_its_reader() {
-    let is_stream = |operation: &Value| operation["responses"]["200"]["content"]["text/event-stream"].is_object();
+    let is_stream =
+        |operation: &Value| operation["responses"]["200"]["content"]["text/event-stream"].is_object();
     for (_, path, _) in operations().filter(|(_, _, operation)| is_stream(operation)) {
         let gateway = start().await;
         let mut stream = EventClient::open_path(gateway.address, path, &[&bearer(WHOLE)]).await;

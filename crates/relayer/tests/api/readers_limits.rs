@@ -122,7 +122,8 @@ async fn a_reader_cannot_touch_the_consumers_of_others() {
     let mut of_a = connect(&gateway, query, &bearer(A)).await.unwrap();
     assert_eq!(next(&mut of_a).await["seq"], 3);
     let listed = ask(&gateway, "GET", "/api/consumers", B).await.json();
-    let names: Vec<_> = listed["consumers"].as_array().unwrap().iter().map(|one| one["name"].clone()).collect();
+    let names: Vec<_> =
+        listed["consumers"].as_array().unwrap().iter().map(|one| one["name"].clone()).collect();
     assert_eq!(names, [json!("a/indexer"), json!("b/indexer"), json!("indexer")]);
     until("b is gone", || gateway.clients.connected() == 1).await;
     let forgotten = ask(&gateway, "DELETE", "/api/consumers/b%2Findexer", ADMIN).await.json();
@@ -135,7 +136,10 @@ async fn a_consumer_that_gets_a_token_loses_nothing_silently() {
     gateway.append_numbered(5).await;
     drop(connect(&gateway, "?consumer=indexer&seek=2", &bearer(ADMIN)).await.unwrap());
     let told = refused(&gateway, "?consumer=indexer", A).await.error(409, "consumer_without_reader");
-    assert!(told.contains("is at cursor 2") && told.contains("cursor=2") && told.contains("cursor=5"), "{told}");
+    assert!(
+        told.contains("is at cursor 2") && told.contains("cursor=2") && told.contains("cursor=5"),
+        "{told}"
+    );
     assert_eq!(cursor(&gateway, "a/indexer"), None);
     let mut continued = connect(&gateway, "?consumer=indexer&cursor=2", &bearer(A)).await.unwrap();
     assert_eq!(next(&mut continued).await["seq"], 3);
@@ -152,7 +156,8 @@ async fn a_consumer_that_gets_a_token_loses_nothing_silently() {
 async fn consumers_of_a_reader_are_limited() {
     let gateway = start("max_consumers = 2").await;
     for name in ["x", "y"] {
-        let mut socket = connect(&gateway, &format!("?consumer={name}&heartbeat=5"), &bearer(A)).await.unwrap();
+        let mut socket =
+            connect(&gateway, &format!("?consumer={name}&heartbeat=5"), &bearer(A)).await.unwrap();
         gateway.append_numbered(1).await;
         let seq = next(&mut socket).await["seq"].as_u64().unwrap();
         acknowledge(&mut socket, seq).await;

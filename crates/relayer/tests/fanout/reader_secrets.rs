@@ -52,9 +52,12 @@ async fn run(site: &Site) {
     let api = Api::of(site);
     let mut answers = String::new();
     let mut needles = Needles::default();
-    for (what, secret) in
-        [("the token", TOKEN), ("the filed token", FILED), ("the wrong token", WRONG), ("the admin token", ADMIN)]
-    {
+    for (what, secret) in [
+        ("the token", TOKEN),
+        ("the filed token", FILED),
+        ("the wrong token", WRONG),
+        ("the admin token", ADMIN),
+    ] {
         needles.add(what, secret.as_bytes());
     }
     let mut tickets = Vec::new();

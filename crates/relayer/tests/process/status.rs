@@ -155,7 +155,8 @@ async fn a_gateway_with_readers_wants_a_token() {
     const TOKEN: &str = "token-of-the-status-test";
     let site = Site::empty();
     let narrow = "{ name = 'narrow', token = 'token-of-the-narrow-reader', kinds = [1] }";
-    let site = site.set("RELAYER_API__READERS", format!("[{{ name = 'status', token = '{TOKEN}' }}, {narrow}]"));
+    let site =
+        site.set("RELAYER_API__READERS", format!("[{{ name = 'status', token = '{TOKEN}' }}, {narrow}]"));
     let running = site.start().await;
     running.until_healthy().await;
     for wrong in [None, Some("token-of-somebody-else")] {

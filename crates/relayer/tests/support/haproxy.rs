@@ -26,8 +26,8 @@ impl Haproxy {
         Self::listening(mode, "", server).await
     }
 
-    /// Like [`start`](Self::start). Its own clients send a header of the PROXY protocol, so that they
-    /// have any address.
+    /// Like [`start`](Self::start). Its own clients send a header of the PROXY protocol, so that
+    /// they have any address.
     pub async fn start_accepting_proxy(mode: &str, server: &str) -> Self {
         Self::listening(mode, "accept-proxy", server).await
     }

@@ -1,6 +1,6 @@
 //! The rules for values: each reads a raw value, says what is allowed, and writes TOML. [`number`]
-//! and [`text`] contain the rules for numbers and texts, and [`sinks`] and [`readers`] those for lists
-//! of tables.
+//! and [`text`] contain the rules for numbers and texts, and [`sinks`] and [`readers`] those for
+//! lists of tables.
 
 mod number;
 mod readers;

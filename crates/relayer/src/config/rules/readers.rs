@@ -68,7 +68,9 @@ impl Rule for Readers {
     }
 
     fn allowed(&self) -> String {
-        format!("a list of at most {READERS_MAX} tables with name, token or token_file, and the options of a reader")
+        format!(
+            "a list of at most {READERS_MAX} tables with name, token or token_file, and the options of a reader"
+        )
     }
 
     fn shape(&self) -> Shape {
@@ -78,7 +80,8 @@ impl Rule for Readers {
     fn example(&self, key: &str) -> Option<String> {
         let mut text = format!(
             "[[api.{key}]]\n\
-             # The name in the log and the metrics. The cursors of the reader's consumers are stored under this name.\n\
+             # The name in the log and the metrics. The cursors of the reader's consumers are stored\n\
+             # under this name.\n\
              # Allowed: {}.\nname = \"dashboard\"\n",
             sink_name().allowed()
         );
@@ -90,7 +93,11 @@ impl Rule for Readers {
 impl Readers {
     /// The error for a value that is no table. A text is not shown, because it may be a token.
     fn hidden<T>(&self, raw: &Raw<'_>) -> Result<T, Vec<Mismatch>> {
-        if raw.get_ref().is_table() { self.mismatch(raw) } else { self.found("a value that is no table", raw) }
+        if raw.get_ref().is_table() {
+            self.mismatch(raw)
+        } else {
+            self.found("a value that is no table", raw)
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use wire::VerifiedEvent;
@@ -34,6 +35,8 @@ pub struct Readers {
     tickets: Tickets,
     /// The tickets that the operator may have.
     admin_tickets: Arc<Semaphore>,
+    /// Becomes true when the operator's token changes.
+    admin_ended: Mutex<watch::Sender<bool>>,
     metrics: Arc<ReaderMetrics>,
     refusals: metrics::Refusals,
 }
@@ -73,7 +76,8 @@ pub(crate) struct Grant(Holder);
 enum Holder {
     /// There are no readers, so anyone may read. Holds what ends that.
     Anyone(watch::Receiver<bool>),
-    Admin,
+    /// The operator. Holds what ends the validity of the token.
+    Admin(watch::Receiver<bool>),
     Reader(Arc<Reader>),
 }
 
@@ -98,6 +102,7 @@ impl Readers {
             table: ArcSwap::from_pointee(Table { readers, anonymous_ended: ended() }),
             tickets: Tickets::default(),
             admin_tickets: Arc::new(Semaphore::new(TICKETS_PER_READER_MAX)),
+            admin_ended: Mutex::default(),
             metrics: Arc::clone(metrics),
             refusals: metrics::Refusals::default(),
         }
@@ -136,9 +141,10 @@ impl Readers {
         replaced
     }
 
-    /// Whether reading needs a token.
-    pub(crate) fn are_configured(&self) -> bool {
-        !self.table.load().readers.is_empty()
+    /// Ends the sessions of the operator, whose token has changed.
+    pub fn revoke_admin(&self) {
+        let ended = std::mem::take(&mut *self.admin_ended.lock());
+        ended.send_replace(true);
     }
 
     /// Decides whether a request with this credential may read, and counts the request.
@@ -152,7 +158,7 @@ impl Readers {
         }
         let holder = match credential {
             Credential::Nothing => return Err(ReadRefusal::NoToken.into()),
-            Credential::Admin => Holder::Admin,
+            Credential::Admin => Holder::Admin(self.admin_ended.lock().subscribe()),
             Credential::Token(token) => match reader_with(&table.readers, token) {
                 Some(reader) => Holder::Reader(reader),
                 None => return Err(ReadRefusal::WrongToken.into()),
@@ -179,7 +185,7 @@ impl Readers {
         let room = match &grant.0 {
             // Without readers no ticket is needed, so none is stored.
             Holder::Anyone(_) => return Ok(Ticket::random()),
-            Holder::Admin => &self.admin_tickets,
+            Holder::Admin(_) => &self.admin_tickets,
             Holder::Reader(reader) => &reader.tickets,
         };
         self.tickets.issue(grant.clone(), room, Instant::now())
@@ -207,14 +213,17 @@ fn ended() -> Arc<watch::Sender<bool>> {
 /// Compares a token with those of all readers, so that the duration does not tell which one is
 /// right.
 fn reader_with(readers: &[Arc<Reader>], token: &[u8]) -> Option<Arc<Reader>> {
-    readers.iter().fold(None, |found, reader| if reader.has_token(token) { Some(reader) } else { found }).cloned()
+    readers
+        .iter()
+        .fold(None, |found, reader| if reader.has_token(token) { Some(reader) } else { found })
+        .cloned()
 }
 
 impl Grant {
     fn reader(&self) -> Option<&Reader> {
         match &self.0 {
             Holder::Reader(reader) => Some(reader),
-            Holder::Anyone(_) | Holder::Admin => None,
+            Holder::Anyone(_) | Holder::Admin(_) => None,
         }
     }
 
@@ -253,8 +262,7 @@ impl Grant {
     /// When the reader has too many connections.
     pub(crate) fn connect(&self) -> Result<Session, Refused> {
         match &self.0 {
-            Holder::Anyone(ended) => Ok(Session::until(ended.clone())),
-            Holder::Admin => Ok(Session::endless()),
+            Holder::Anyone(ended) | Holder::Admin(ended) => Ok(Session::until(ended.clone())),
             Holder::Reader(reader) => reader.connect(),
         }
     }
@@ -262,8 +270,7 @@ impl Grant {
     /// Whether the caller has lost its right to read.
     fn is_revoked(&self) -> bool {
         match &self.0 {
-            Holder::Anyone(ended) => *ended.borrow(),
-            Holder::Admin => false,
+            Holder::Anyone(ended) | Holder::Admin(ended) => *ended.borrow(),
             Holder::Reader(reader) => reader.is_revoked(),
         }
     }

@@ -11,8 +11,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use wire::Filter;
 
-use super::metrics::{ReadRefusal, ReaderMetrics};
 use super::Refused;
+use super::metrics::{ReadRefusal, ReaderMetrics};
 use crate::config::{ReaderConfig, ReaderOptions};
 use crate::limits::TICKETS_PER_READER_MAX;
 
@@ -39,7 +39,8 @@ impl Reader {
             filter: filter(&config.options),
             tickets: Arc::new(Semaphore::new(TICKETS_PER_READER_MAX)),
             connections: max_connections.map(|max| Arc::new(Semaphore::new(max.get()))),
-            limiter: max_requests_per_minute.map(|max: NonZeroU32| RateLimiter::direct(Quota::per_minute(max))),
+            limiter: max_requests_per_minute
+                .map(|max: NonZeroU32| RateLimiter::direct(Quota::per_minute(max))),
             requests: metrics.requests_of(&config.name),
             connected: metrics.connections_of(&config.name),
             revoked: watch::Sender::new(false),
@@ -72,7 +73,7 @@ impl Reader {
         };
         self.connected.inc();
         let counted = Counted { gauge: self.connected.clone(), _permit: permit };
-        Ok(Session { ended: Some(self.revoked.subscribe()), _counted: Some(counted) })
+        Ok(Session { ended: self.revoked.subscribe(), _counted: Some(counted) })
     }
 
     /// Ends all sessions of the reader.
@@ -101,28 +102,20 @@ fn filter(options: &ReaderOptions) -> Option<Filter> {
 /// A connection that may read. A reader's connection counts until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Session {
-    /// Becomes true when the session must end; `None` if it never must.
-    ended: Option<watch::Receiver<bool>>,
+    /// Becomes true when the session must end.
+    ended: watch::Receiver<bool>,
     _counted: Option<Counted>,
 }
 
 impl Session {
-    pub(super) const fn endless() -> Self {
-        Self { ended: None, _counted: None }
-    }
-
     pub(super) const fn until(ended: watch::Receiver<bool>) -> Self {
-        Self { ended: Some(ended), _counted: None }
+        Self { ended, _counted: None }
     }
 
     /// Waits until the caller loses its right to read. Cancel-safe.
     pub(crate) async fn revoked(&mut self) {
-        let is_ended = match &mut self.ended {
-            // The sender is dropped when the gateway ends.
-            Some(ended) => ended.wait_for(|ended| *ended).await.is_ok(),
-            None => false,
-        };
-        if !is_ended {
+        // The sender is dropped when the gateway ends.
+        if self.ended.wait_for(|ended| *ended).await.is_err() {
             std::future::pending().await
         }
     }

@@ -39,14 +39,20 @@ fn each_token_is_its_readers() {
     assert_eq!(readers.admit(Credential::Admin).unwrap().reader_name(), None);
     assert_eq!(reason(readers.admit(Credential::Nothing)), Some("no_token"));
     for wrong in ["", "token-of-reader", "token-of-reader-c", "token-of-reader-a ", "TOKEN-OF-READER-A"] {
-        assert_eq!(reason(readers.admit(Credential::Token(wrong.as_bytes()))), Some("wrong_token"), "{wrong}");
+        assert_eq!(
+            reason(readers.admit(Credential::Token(wrong.as_bytes()))),
+            Some("wrong_token"),
+            "{wrong}"
+        );
     }
 }
 
 #[test]
 fn without_readers_anyone_may_read() {
     let readers = readers(&[]);
-    for credential in [Credential::Nothing, Credential::Token(b"x"), Credential::Admin, Credential::Ticket("x")] {
+    for credential in
+        [Credential::Nothing, Credential::Token(b"x"), Credential::Admin, Credential::Ticket("x")]
+    {
         let grant = readers.admit(credential).unwrap();
         assert!(grant.may_read_state() && grant.reader_name().is_none());
         let ticket = readers.issue_ticket(&grant).unwrap();
@@ -71,8 +77,23 @@ fn sessions_end_with_their_readers() {
     assert!(!is_ended(&mut of_admin));
     assert_eq!(reason(readers.admit(Credential::Token(B.as_bytes()))), Some("wrong_token"));
     assert_eq!(name(readers.admit(Credential::Token(b"another-token-of-b"))), "b");
-    assert_eq!(readers.replace(&[config("a", A), changed]), ReadersReplaced { removed: 1, ..Default::default() });
+    assert_eq!(
+        readers.replace(&[config("a", A), changed]),
+        ReadersReplaced { removed: 1, ..Default::default() }
+    );
     assert!(!is_ended(&mut sessions[0]));
+}
+
+#[test]
+fn sessions_of_the_operator_end_with_the_token() {
+    let readers = readers(&[config("a", A)]);
+    let grant = readers.admit(Credential::Admin).unwrap();
+    let (mut session, ticket) = (grant.connect().unwrap(), readers.issue_ticket(&grant).unwrap().reveal());
+    let mut of_a = readers.admit(Credential::Token(A.as_bytes())).unwrap().connect().unwrap();
+    readers.revoke_admin();
+    assert!(is_ended(&mut session) && !is_ended(&mut of_a));
+    assert_eq!(reason(readers.admit(Credential::Ticket(&ticket))), Some("wrong_ticket"));
+    assert!(!is_ended(&mut readers.admit(Credential::Admin).unwrap().connect().unwrap()));
 }
 
 #[test]

@@ -282,8 +282,8 @@ settings! {
         /// no request for 30 seconds is closed.
         max_connections: NonZeroUsize = nonzero(4_096), rules::whole(1..=1_000_000);
         /// The maximum number of such connections from one address (for IPv6, a /64). 0: no limit.
-        /// There is also no limit for trusted_proxies, and if [output] max_clients_per_address is
-        /// 0.
+        /// Connections of trusted_proxies do not count. There is also no limit if [output]
+        /// max_clients_per_address is 0.
         max_connections_per_address: Option<NonZeroUsize> = NonZeroUsize::new(256), rules::whole(1..=1_000_000);
         /// The addresses of proxies in front of the gateway. The address of a client of such a
         /// proxy, for limits per address, is the rightmost address in X-Forwarded-For that is not a

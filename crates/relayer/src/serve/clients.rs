@@ -223,6 +223,15 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_of_a_proxy_counts_in_all_only() {
+        let clients = clients(3, 1);
+        let _proxied = [(); 2].map(|()| clients.enter_shared(from("192.0.2.1")).unwrap());
+        let _other = clients.enter(from("192.0.2.2")).unwrap();
+        let too_many = Refused::TooMany(NonZeroUsize::new(3).unwrap());
+        assert_eq!(clients.enter_shared(from("192.0.2.1")).unwrap_err(), too_many);
+    }
+
+    #[test]
     fn without_a_limit_per_address_all_clients_may_share_one() {
         let clients = clients(5, 0);
         let all: Vec<_> = (0..5).map(|_| clients.enter(from("192.0.2.1")).unwrap()).collect();

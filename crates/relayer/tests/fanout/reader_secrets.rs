@@ -124,7 +124,7 @@ async fn run(site: &Site) {
     running.signal("TERM");
     assert!(running.ended().await.success());
     let log = running.stderr();
-    assert!(log.contains("read_refused") && log.contains("wrong_ticket"), "the log is not searched");
+    assert!(log.contains("wrong_ticket") && log.contains("wrong_token"), "the log is not searched");
     needles.search("the log", log.as_bytes());
     needles.search("rows of RocksDB", &rows(&site.log_path()));
 }

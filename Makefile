@@ -28,7 +28,7 @@ export PATH := $(subst $(empty) ,:,$(CCACHE_PATH)):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help build dev run debug test bench fuzz demo soak ci fmt lint comment-width deny schemathesis smoke release \
-        clean setup-env config-template requirements rocksdb-debug rocksdb-release python node postgres nginx prometheus chromium \
+        clean setup-env config-template requirements rocksdb-debug rocksdb-release python node postgres nginx haproxy prometheus chromium \
         vendor-assets screenshots deb test-deb check-deploy tools docker-build docker-run docker-push
 
 help: ## Print this list
@@ -46,7 +46,7 @@ run: requirements rocksdb-release ## Run the release version (ARGS="--config my.
 debug: requirements rocksdb-debug ## Run the debug version
 	$(CARGO) run -- $(ARGS)
 
-test: requirements python node postgres nginx prometheus chromium rocksdb-debug ## Run all tests, with cargo-nextest if it is installed
+test: requirements python node postgres nginx haproxy prometheus chromium rocksdb-debug ## Run all tests, with cargo-nextest if it is installed
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		echo "$(CARGO) nextest run --workspace"; $(CARGO) nextest run --workspace; \
 	else \
@@ -126,8 +126,11 @@ node: ## Install the npm packages for the tests of the JavaScript examples and o
 postgres: ## Check for PostgreSQL, which tests of the registry start; install it if possible
 	@scripts/postgres
 
-nginx: ## Check for nginx, which a test of HTTP/2 starts; install it if possible
-	@scripts/nginx
+nginx: ## Check for nginx, which tests start; install it if possible
+	@scripts/proxy nginx
+
+haproxy: ## Check for HAProxy, which a test of the PROXY protocol starts; install it if possible
+	@scripts/proxy haproxy
 
 prometheus: ## Check for Prometheus, with which tests check alerts and dashboard; install it if possible
 	@scripts/prometheus

@@ -154,7 +154,8 @@ fn serve(
         servers.spawn(api::serve(listener, router, places(METRICS_CONNECTIONS_MAX)));
     }
     let router = api::router(context.clone());
-    servers.spawn(api::serve(listener, router, places(config.api.max_connections)));
+    let connections = places(config.api.max_connections).behind(api::Proxies::of(&config.api));
+    servers.spawn(api::serve(listener, router, connections));
     servers
 }
 

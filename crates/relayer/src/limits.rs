@@ -320,6 +320,13 @@ pub(crate) const RESPONSE_STALL_MAX: Duration = Duration::from_secs(30);
 pub(crate) const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// How often refused connections are logged.
 pub(crate) const CONNECTIONS_REFUSED_LOGGED_EVERY: Duration = Duration::from_secs(60);
+/// How long a proxy may take to send its header of the PROXY protocol. The specification asks for
+/// at least three seconds, so that a lost packet can be repeated.
+pub(crate) const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of that header after its first 16: two addresses, and what load balancers add to them.
+pub(crate) const PROXY_HEADER_BYTES_MAX: usize = 2 << 10;
+/// Addresses of X-Forwarded-For that are examined. A chain of proxies is short.
+pub(crate) const FORWARDED_HOPS_MAX: usize = 32;
 /// Connections to the port that serves only `/metrics`; the limit per address is the API's.
 pub(crate) const METRICS_CONNECTIONS_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
 

@@ -179,7 +179,9 @@ impl Answer {
     pub fn refusal(&self) -> String {
         let why = self.failure();
         match self.status {
-            StatusCode::UNAUTHORIZED => format!("{why}; set {TOKEN_VARIABLE} to a token that it accepts"),
+            StatusCode::UNAUTHORIZED => format!(
+                "{why}; set {TOKEN_VARIABLE} to the token of one of [[api.readers]], or to the admin_token of [api]"
+            ),
             _ => why,
         }
     }

@@ -101,7 +101,8 @@ impl Setup {
         let limits = ClientLimits { in_all: NonZeroUsize::MAX, from_address: None };
         let connections = || Connections::new(limits, context.connection_metrics());
         let mut servers = JoinSet::new();
-        servers.spawn(api::serve(listener, api::router(context.clone()), connections()));
+        let proxied = connections().behind(api::Proxies::of(&config.api));
+        servers.spawn(api::serve(listener, api::router(context.clone()), proxied));
         servers.spawn(api::serve(metrics_listener, api::metrics_router(context.clone()), connections()));
         servers.spawn(Arc::clone(context.overview()).run());
         // Each attempt to build the gateway sent a sender; only the last attempt succeeded.

@@ -1,14 +1,14 @@
-//! Authorizes requests that change something. Read-only requests need no authorization.
+//! Authorizes requests that change something; [`reading`](super::reading) authorizes the others.
 //!
 //! If `[api] admin_token` is set, the request must carry the token. Otherwise only programs on this
 //! machine are allowed: the server must be bound to a loopback address, and the request must not
 //! look as if it came through a proxy or from a web page in a local browser.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use subtle::ConstantTimeEq;
 
 use super::error::ApiError;
 use super::query::excerpt;
@@ -65,17 +65,21 @@ impl From<Denied> for ApiError {
     fn from(denied: Denied) -> Self {
         let message = denied.to_string();
         match denied {
-            Denied::TokenMissing | Denied::TokenWrong => {
-                let scheme = HeaderValue::from_static("Bearer realm=\"moltrade-relayer\"");
-                Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
-                    .header(header::WWW_AUTHENTICATE, scheme)
-            }
+            Denied::TokenMissing | Denied::TokenWrong => Self::unauthorized(message),
             Denied::NotJson => Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "json_expected", message),
             Denied::TokenNotSet(_)
             | Denied::Forwarded(_)
             | Denied::HostNotLocal(_)
             | Denied::CrossOrigin(_) => Self::new(StatusCode::FORBIDDEN, "admin_token_required", message),
         }
+    }
+}
+
+impl ApiError {
+    /// The error for a request without the right token.
+    pub(super) fn unauthorized(message: impl Into<Cow<'static, str>>) -> Self {
+        let scheme = HeaderValue::from_static("Bearer realm=\"moltrade-relayer\"");
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message).header(header::WWW_AUTHENTICATE, scheme)
     }
 }
 
@@ -91,6 +95,17 @@ impl Access {
         Some(self.admin_token.as_ref().is_some_and(|token| carries(headers, token).is_ok()))
     }
 
+    /// Whether this is the admin token.
+    pub(super) fn is_admin_token(&self, token: &[u8]) -> bool {
+        self.admin_token.as_ref().is_some_and(|admin| admin.is(token))
+    }
+
+    /// Whether the request comes from a program on this machine, as far as one can tell: no other
+    /// machine reaches the server, and no proxy and no web page made the request.
+    pub(super) fn is_local(&self, headers: &HeaderMap) -> bool {
+        is_loopback(self.bound) && is_local(headers).is_ok()
+    }
+
     /// Checks whether a request with these headers may change something.
     ///
     /// # Errors
@@ -99,7 +114,11 @@ impl Access {
         match &self.admin_token {
             Some(token) => carries(headers, token),
             None if !is_loopback(self.bound) => Err(Denied::TokenNotSet(self.bound)),
-            None => is_local(headers),
+            None => {
+                is_local(headers)?;
+                // Requiring JSON refuses the forms that a browser submits without an origin.
+                if is_json(headers) { Ok(()) } else { Err(Denied::NotJson) }
+            }
         }
     }
 }
@@ -111,13 +130,18 @@ pub(super) fn is_json(headers: &HeaderMap) -> bool {
     essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
 }
 
-/// Compares in constant time: the duration reveals only the length of the token.
 fn carries(headers: &HeaderMap, token: &Secret) -> Result<(), Denied> {
-    let value = headers.get(header::AUTHORIZATION).ok_or(Denied::TokenMissing)?.as_bytes();
-    let (scheme, sent) = value.split_at_checked(b"Bearer ".len()).ok_or(Denied::TokenWrong)?;
-    let is_bearer = scheme.eq_ignore_ascii_case(b"Bearer ");
-    let is_token: bool = sent.trim_ascii().ct_eq(token.reveal().as_bytes()).into();
-    if is_bearer && is_token { Ok(()) } else { Err(Denied::TokenWrong) }
+    let sent = bearer(headers).ok_or(Denied::TokenMissing)?;
+    if sent.is_some_and(|sent| token.is(sent)) { Ok(()) } else { Err(Denied::TokenWrong) }
+}
+
+/// The token in the Authorization header: `None` without the header, and `Some(None)` if the header
+/// has another scheme.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<Option<&[u8]>> {
+    let value = headers.get(header::AUTHORIZATION)?.as_bytes();
+    let token = value.split_at_checked(b"Bearer ".len());
+    let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer "));
+    Some(token.map(|(_, token)| token.trim_ascii()))
 }
 
 /// Whether a request that reached a loopback address comes from a program on this machine.
@@ -130,11 +154,10 @@ fn is_local(headers: &HeaderMap) -> Result<(), Denied> {
     if let Some(host) = host.as_deref().filter(|host| !names_loopback(host)) {
         return Err(Denied::HostNotLocal(excerpt(host)));
     }
-    if let Some(origin) = foreign_origin(headers) {
-        return Err(Denied::CrossOrigin(origin));
+    match foreign_origin(headers) {
+        Some(origin) => Err(Denied::CrossOrigin(origin)),
+        None => Ok(()),
     }
-    // Requiring JSON refuses the forms that a browser submits without an origin.
-    if is_json(headers) { Ok(()) } else { Err(Denied::NotJson) }
 }
 
 /// The origin of the web page that made a request, shortened; `None` for the server's own origin on

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,6 +20,7 @@ use strum::IntoStaticStr;
 use tokio::net::TcpStream;
 
 use super::error::ApiError;
+use super::proxies::Proxies;
 use crate::limits::CONNECTIONS_REFUSED_LOGGED_EVERY;
 use crate::serve::{Client, ClientLimits, Clients, Refused};
 use crate::telemetry::metrics::{PerLabel, metrics};
@@ -31,6 +33,8 @@ pub(crate) enum ConnectionRefusal {
     TooManyFromAddress,
     Stopping,
     AcceptFailed,
+    /// A trusted proxy sent no valid header of the PROXY protocol.
+    BadProxyHeader,
 }
 
 /// Whether a request or a response took too long, so that the connection was closed.
@@ -59,6 +63,7 @@ metrics! {
 #[derive(Debug, Clone)]
 pub struct Connections {
     slots: Clients,
+    pub(super) proxies: Proxies,
     pub(super) metrics: Arc<ConnectionMetrics>,
     /// When each refusal reason was last logged.
     logged: Arc<Mutex<HashMap<ConnectionRefusal, Instant>>>,
@@ -68,20 +73,24 @@ impl Connections {
     pub fn new(limits: ClientLimits, metrics: &Arc<ConnectionMetrics>) -> Self {
         Self {
             slots: Clients::new(limits, metrics.open.clone()),
+            proxies: Proxies::default(),
             metrics: Arc::clone(metrics),
             logged: Arc::default(),
         }
     }
 
-    /// Assigns a slot to a connection, or answers with the reason for the refusal and closes the
-    /// connection.
-    pub(super) async fn enter(&self, stream: TcpStream) -> Option<(TcpStream, Client)> {
-        let address = stream.peer_addr().ok()?.ip();
-        match self.slots.enter(address) {
-            Ok(slot) => {
-                self.metrics.accepted.inc();
-                Some((stream, slot))
-            }
+    /// Trusts these proxies, to whose own connections no limit per address applies.
+    #[must_use]
+    pub fn behind(self, proxies: Proxies) -> Self {
+        Self { proxies, ..self }
+    }
+
+    /// Assigns a slot to a connection from this address, or answers with the reason for the refusal
+    /// and closes the connection.
+    pub(super) async fn enter(&self, stream: TcpStream, address: IpAddr) -> Option<(TcpStream, Client)> {
+        let is_shared = self.proxies.trust(address);
+        match if is_shared { self.slots.enter_shared(address) } else { self.slots.enter(address) } {
+            Ok(slot) => Some((stream, slot)),
             Err(refused) => {
                 let (reason, error) = match refused {
                     Refused::Stopping => (ConnectionRefusal::Stopping, ApiError::stopping()),
@@ -104,8 +113,8 @@ impl Connections {
                             "too_many_connections_from_address",
                             format!(
                                 "{max} connections other than clients of /ws, /api/events/stream and /fanout are open from your address, \
-                                 and [api] max_connections_per_address allows no more; close some or raise it (behind \
-                                 a proxy, all connections have its address)"
+                                 and [api] max_connections_per_address allows no more; close some or raise it (or name \
+                                 the proxy between us in [api] trusted_proxies)"
                             ),
                         )
                         .retry_after_secs(5),

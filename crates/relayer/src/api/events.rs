@@ -1,5 +1,6 @@
 //! Serves single events and pages of the log.
 
+use axum::Extension;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
@@ -16,6 +17,7 @@ use super::start::check_cursor;
 use crate::clock::unix_ms;
 use crate::event_log::query::Page;
 use crate::event_log::{Cursor, Entry, EventLog, StorageError};
+use crate::serve::Grant;
 
 pub(super) const ID: &[PathParameter] =
     &[PathParameter { name: "id", form: Form::EventId, about: "The id of the event." }];
@@ -28,11 +30,14 @@ pub(super) const ONE: About = About::new(Tag::Events, "One event").path(ID).erro
 /// `GET /api/events/{id}`: the envelope of one event.
 pub(super) async fn one(
     State(context): State<Context>,
+    Extension(grant): Extension<Grant>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Written<Envelope>, ApiError> {
     let id = event_id(id)?;
     let log = std::sync::Arc::clone(&context.log);
-    let entry = on_disk(move || log.get(&id)).await?.ok_or_else(|| {
+    let entry = on_disk(move || log.get(&id)).await?;
+    // A reader cannot tell an event that it may not see from one that does not exist.
+    let entry = entry.filter(|entry| grant.wants(&entry.event)).ok_or_else(|| {
         let message = "the log has no event with this id; it may not have arrived yet, or is no longer kept";
         ApiError::not_found("event_not_found", message)
     })?;
@@ -61,12 +66,14 @@ pub(super) const PAGE: About = About::new(Tag::Events, "A page of the events aft
 /// `GET /api/events`: the envelopes of the events after a cursor.
 pub(super) async fn page(
     State(context): State<Context>,
+    Extension(grant): Extension<Grant>,
     RawQuery(query): RawQuery,
 ) -> Result<Written<EventPage>, ApiError> {
     let query = Query::parse(&query.unwrap_or_default(), PAGE_PARAMETERS, context.log.id())?;
     let cursor = query.start(&context.log).await?.unwrap_or(Cursor::START);
     let log = std::sync::Arc::clone(&context.log);
-    let page = on_disk(move || log.page(cursor, query.limit, query.selection.filters())).await?;
+    let (limit, selection) = (query.limit, grant.narrow(query.selection));
+    let page = on_disk(move || log.page(cursor, limit, selection.filters())).await?;
     // Retention may have trimmed the beginning of the page during the read.
     check_cursor(&context.log, cursor)?;
     Ok(Written::new(body(&page, &context.log)))

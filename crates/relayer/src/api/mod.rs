@@ -3,9 +3,11 @@
 //! Requests are hostile input: `query` and `body` parse them strictly and within bounds, `start`
 //! determines where reading begins, and every failure is answered with the same [`error`] type.
 //! Routes that change something require authorization: `auth` has the rules, `middleware` applies
-//! them. `origin` and `cors` decide about web pages. The handlers of each subject
-//! are in one module, such as `health`, `relays` or `operations`. [`serve`] sets up sockets, and
-//! [`connections`] limits the number of connections.
+//! them. `reading` admits readers, and `tickets` issues what web pages send in place of a token.
+//! `origin` and `cors` decide about web pages. The handlers of each subject
+//! are in one module, such as `health`, `relays` or `operations`. [`serve`] sets up sockets,
+//! [`connections`] limits the number of connections, and `proxies` and `proxy_protocol` find out
+//! whose they are.
 
 mod assets;
 mod auth;
@@ -28,17 +30,22 @@ mod origin;
 mod overview;
 mod page;
 mod parameter;
+mod proxies;
+mod proxy_protocol;
 mod query;
+mod reading;
 mod refusals;
 mod relays;
 mod router;
 mod serve;
 mod start;
+mod tickets;
 mod trace;
 mod websocket;
 
 pub use connections::Connections;
 pub use context::Context;
+pub use proxies::Proxies;
 pub use router::router;
 pub(crate) use router::{description, metrics_router};
 pub use serve::{listen, serve};

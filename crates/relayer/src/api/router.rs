@@ -1,5 +1,4 @@
-//! The route table: routes that anyone may read, routes for the operator, and routes for the
-//! holders of keys.
+//! The route table: routes for anyone, for readers, for the operator, and for the holders of keys.
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -11,16 +10,37 @@ use super::description::{self, Guard, Routes, pages};
 use super::error::ApiError;
 use super::{
     consumers, cors, downstreams, event_stream, events, fanout, health, metrics, middleware, operations,
-    overview, page, refusals, relays, trace, websocket,
+    overview, page, reading, refusals, relays, tickets, trace, websocket,
 };
 
-fn reading() -> Routes {
+/// These routes show nothing of the log and of the gateway's state, or have their own proofs.
+fn open() -> Routes {
     Routes::new(Guard::Open)
         .get("/", page::index, page::INDEX)
         .get("/page/{version}/{*file}", page::file, page::FILE)
-        .get("/ws", websocket::upgrade, websocket::WS)
         .get("/health", health::health, health::HEALTH)
         .get("/ready", health::ready, health::READY)
+        .get("/api/identity", fanout::identity, fanout::IDENTITY)
+        .get("/fanout", fanout::upgrade::upgrade, fanout::upgrade::FANOUT)
+        .get("/api/openapi.json", pages::openapi, pages::DOCUMENT_ABOUT)
+        .get("/api/docs", pages::page, pages::PAGE_ABOUT)
+        .get("/api/docs/{version}/{name}", pages::file, pages::FILE_ABOUT)
+}
+
+/// These routes serve every reader. Their handlers take the caller's [`Grant`](crate::serve::Grant)
+/// and show only the events that it permits.
+fn events() -> Routes {
+    Routes::new(Guard::Events)
+        .get("/ws", websocket::upgrade, websocket::WS)
+        .get("/api/events", events::page, events::PAGE)
+        .get("/api/events/stream", event_stream::stream, event_stream::STREAM)
+        .get("/api/events/{id}", events::one, events::ONE)
+        .post("/api/tickets", tickets::issue, tickets::ISSUE)
+}
+
+/// These routes serve readers of all events, and no readers with a selection.
+fn reading() -> Routes {
+    Routes::new(Guard::State)
         .get("/status", health::status, health::STATUS)
         .get("/metrics", metrics::prometheus, metrics::PROMETHEUS)
         .get("/api/metrics/summary", metrics::summary, metrics::SUMMARY)
@@ -34,16 +54,8 @@ fn reading() -> Routes {
         .get("/api/downstreams/{name}", downstreams::one, downstreams::ONE)
         .get("/api/downstreams/{name}/dead-letters", downstreams::letters, downstreams::LETTERS)
         .get("/api/consumers", consumers::list, consumers::LIST)
-        .get("/api/events", events::page, events::PAGE)
-        .get("/api/events/stream", event_stream::stream, event_stream::STREAM)
-        .get("/api/events/{id}", events::one, events::ONE)
         .get("/api/events/{id}/trace", trace::trace, trace::TRACE)
         .get("/api/refusals", refusals::list, refusals::LIST)
-        .get("/api/identity", fanout::identity, fanout::IDENTITY)
-        .get("/fanout", fanout::upgrade::upgrade, fanout::upgrade::FANOUT)
-        .get("/api/openapi.json", pages::openapi, pages::DOCUMENT_ABOUT)
-        .get("/api/docs", pages::page, pages::PAGE_ABOUT)
-        .get("/api/docs/{version}/{name}", pages::file, pages::FILE_ABOUT)
 }
 
 fn changing() -> Routes {
@@ -79,17 +91,22 @@ fn proving() -> Routes {
 
 /// The OpenAPI document of all routes.
 pub(crate) fn description() -> Value {
-    let routes = [reading(), changing(), proving()];
+    let routes = [open(), events(), reading(), changing(), proving()];
     description::document(routes.iter().flat_map(|routes| &routes.described))
 }
 
 /// The routes of the API port.
 pub fn router(context: Context) -> Router {
+    let read_events = from_fn_with_state(context.clone(), reading::authorize_events);
+    let read_state = from_fn_with_state(context.clone(), reading::authorize_state);
     let authorize = from_fn_with_state(context.clone(), middleware::authorize);
+    let events = events().router.route_layer(read_events);
+    let reading = reading().router.route_layer(read_state);
     let changing = changing().router.route_layer(authorize);
     let proving = proving().router.route_layer(from_fn(middleware::complete));
     let cors = cors::layer(context.allowed_origins());
-    let router = finished(reading().router.merge(changing).merge(proving), context);
+    let routes = open().router.merge(events).merge(reading).merge(changing).merge(proving);
+    let router = finished(routes, context);
     match cors {
         Some(cors) => router.layer(cors),
         None => router,
@@ -98,8 +115,9 @@ pub fn router(context: Context) -> Router {
 
 /// The routes of the port `[monitoring] prometheus_port`: only `/metrics`.
 pub(crate) fn metrics_router(context: Context) -> Router {
-    let metrics = Routes::new(Guard::Open).get("/metrics", metrics::prometheus, metrics::PROMETHEUS);
-    finished(metrics.router, context)
+    let metrics = Routes::new(Guard::State).get("/metrics", metrics::prometheus, metrics::PROMETHEUS);
+    let read_metrics = from_fn_with_state(context.clone(), reading::authorize_metrics);
+    finished(metrics.router.route_layer(read_metrics), context)
 }
 
 /// Adds the parts that all routes share: answers for unknown paths and methods, and the middleware.

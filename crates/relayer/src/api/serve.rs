@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::extract::ConnectInfo;
+use axum::http::{HeaderValue, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -21,7 +22,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 
-use super::connections::{ConnectionMetrics, ConnectionRefusal, Connections, Stalled};
+use super::connections::{ConnectionRefusal, Connections, Stalled};
+use super::proxies::is_client;
+use super::proxy_protocol::{self, Connected};
 use crate::limits::{
     ACCEPT_RETRY, CLIENT_SEND_BUFFER_BYTES, CONNECTIONS_WAITING_MAX, REQUEST_HEAD_BYTES_MAX,
     REQUEST_HEAD_MAX, RESPONSE_STALL_MAX,
@@ -30,7 +33,7 @@ use crate::serve::{Client, Taken};
 
 #[derive(Debug, Clone)]
 pub struct Peer {
-    /// The address of the client, or of a proxy between the client and us.
+    /// The address of the client, or of a proxy between the client and us that is not trusted.
     pub address: IpAddr,
     /// The bytes that the client's socket has accepted.
     pub taken: Taken,
@@ -85,9 +88,11 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 pub async fn serve(listener: TcpListener, router: Router, connections: Connections) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
-                if let Some((stream, slot)) = connections.enter(stream).await {
-                    tokio::spawn(connection(stream, slot, router.clone(), Arc::clone(&connections.metrics)));
+            Ok((stream, peer)) => {
+                let address = peer.ip().to_canonical();
+                if let Some((stream, slot)) = connections.enter(stream, address).await {
+                    connections.metrics.accepted.inc();
+                    tokio::spawn(accepted(stream, slot, address, router.clone(), connections.clone()));
                 }
             }
             Err(error) => {
@@ -98,21 +103,77 @@ pub async fn serve(listener: TcpListener, router: Router, connections: Connectio
     }
 }
 
+/// Where a connection comes from.
+#[derive(Debug, Clone)]
+struct Origin {
+    address: IpAddr,
+    /// Whether the peer that writes the headers has this address, so that it may be a trusted proxy
+    /// for HTTP.
+    writes_headers: bool,
+    /// Shows in the headers of each request that a proxy passed on the connection, as a proxy for
+    /// HTTP would: whatever depends on the headers of proxies must see this one, too.
+    forwarded: Option<HeaderValue>,
+}
+
+/// Reads what a trusted proxy says about its connection, and serves it. The proxy's slot is kept
+/// until the client has one.
+async fn accepted(
+    mut stream: TcpStream,
+    mut slot: Client,
+    peer: IpAddr,
+    router: Router,
+    connections: Connections,
+) {
+    let mut origin = Origin { address: peer, writes_headers: true, forwarded: None };
+    if connections.proxies.must_send_header(peer) {
+        match proxy_protocol::read(&mut stream).await {
+            Ok(Connected::Itself) => {}
+            Ok(Connected::For(client)) => {
+                origin.forwarded = Some(HeaderValue::from_static("for=unknown"));
+                // Otherwise the proxy's own address counts, but the headers are the client's.
+                origin.writes_headers = false;
+                if let Some(client) = client.filter(is_client) {
+                    let Some(entered) = connections.enter(stream, client).await else { return };
+                    (stream, slot) = entered;
+                    (origin.address, origin.writes_headers) = (client, true);
+                }
+            }
+            Err(why) => {
+                let why = format_args!("{peer} is one of [api] trusted_proxies, but {why}");
+                return connections.refused(ConnectionRefusal::BadProxyHeader, &why);
+            }
+        }
+    }
+    connection(stream, slot, origin, router, connections).await;
+}
+
 /// Serves a connection until it is closed or upgraded, and then frees its slot.
-async fn connection(stream: TcpStream, slot: Client, router: Router, metrics: Arc<ConnectionMetrics>) {
+async fn connection(
+    stream: TcpStream,
+    slot: Client,
+    origin: Origin,
+    router: Router,
+    Connections { proxies, metrics, .. }: Connections,
+) {
     // Without this option, a small message would wait for the acknowledgement of the previous
     // message.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY for a client");
     }
-    let Ok(address) = stream.peer_addr() else { return };
     let (taken, is_blocked) = (Taken::default(), Arc::<AtomicBool>::default());
     let slot = Arc::new(Slot { client: Mutex::new(Some(slot)), is_stream: AtomicBool::new(false) });
-    let peer = Peer { address: address.ip(), taken: taken.clone(), slot: Arc::clone(&slot) };
+    let peer = Peer { address: origin.address, taken: taken.clone(), slot: Arc::clone(&slot) };
     let socket = Socket { stream, taken: taken.clone(), is_blocked: Arc::clone(&is_blocked) };
     let routes = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(ConnectInfo(peer.clone()));
+        let mut peer = peer.clone();
+        if origin.writes_headers {
+            peer.address = proxies.client(origin.address, request.headers());
+        }
+        request.extensions_mut().insert(ConnectInfo(peer));
+        if let Some(forwarded) = &origin.forwarded {
+            request.headers_mut().append(header::FORWARDED, forwarded.clone());
+        }
         routes.call(request)
     });
     let mut http = http1::Builder::new();

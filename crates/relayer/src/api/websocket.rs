@@ -1,22 +1,27 @@
 //! `GET /ws`. Everything is checked before the upgrade, so that a refused client learns the reason.
 
+use axum::Extension;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{ConnectInfo, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::context::Context;
-use super::description::errors::{CLIENT, CONSUMER, CURSOR, SINCE, UPGRADE, WRITE};
+use super::description::errors::{CLIENT, CONSUMER, CURSOR, SESSION, SINCE, UPGRADE, WRITE};
 use super::description::signature::Upgraded;
 use super::description::{About, OfEvents, Tag};
 use super::error::ApiError;
 use super::query::{Query, WS_PARAMETERS};
+use super::reading::session;
 use super::serve::Peer;
 use crate::limits::{
     CLIENT_FLUSH_BYTES, CLIENT_MESSAGE_BYTES_MAX, CLIENT_READ_BYTES, CLIENT_WRITE_BYTES_MAX,
 };
 use crate::receiver::Format;
-use crate::serve::{ClientRefusal, ClientTask, Lease, LogSource, Refused};
+use crate::serve::{
+    ClientRefusal, ClientTask, ConsumerName, EnterError, Grant, Lease, LogSource, Refused, Share,
+    StartPosition,
+};
 use crate::telemetry::metrics::label_value;
 
 pub(super) fn origin_not_allowed() -> ApiError {
@@ -45,12 +50,26 @@ pub(super) const WS: About = About::new(Tag::Events, "Streams events over a WebS
          processed. `docs/API.md` explains resuming, acknowledgements and close codes.",
     )
     .query(WS_PARAMETERS)
-    .errors(&[CURSOR, SINCE, CONSUMER, UPGRADE, CLIENT, WRITE, &[(StatusCode::NOT_FOUND, "websocket_disabled")]]);
+    .errors(&[
+        CURSOR,
+        SINCE,
+        CONSUMER,
+        UPGRADE,
+        CLIENT,
+        SESSION,
+        WRITE,
+        &[
+            (StatusCode::NOT_FOUND, "websocket_disabled"),
+            (StatusCode::CONFLICT, "consumer_without_reader"),
+            (StatusCode::CONFLICT, "too_many_consumers_of_reader"),
+        ],
+    ]);
 
 /// Checks the request and serves the connection. Offered subprotocols and extensions are ignored.
 pub(super) async fn upgrade(
     State(context): State<Context>,
     ConnectInfo(peer): ConnectInfo<Peer>,
+    Extension(grant): Extension<Grant>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -80,9 +99,10 @@ pub(super) async fn upgrade(
     }
     query.cursor = query.start(&context.log).await?;
     let upgrade = upgrade.map_err(|rejection| upgrade_required(&rejection))?;
+    let session = session(&context, &grant, &peer, "/ws")?;
     let client = context.clients.enter(peer.address).map_err(|refused| counted(&context, refused.into()))?;
     let head = context.log.head();
-    let lease = lease(&context, &query).await.map_err(|refused| counted(&context, refused))?;
+    let lease = lease(&context, &grant, &query).await.map_err(|refused| counted(&context, refused))?;
     let (cursor, default_format) = match (&lease, query.cursor) {
         (Some(lease), _) => (lease.cursor(), Format::Envelope),
         (None, Some(cursor)) => (cursor, Format::Envelope),
@@ -91,10 +111,11 @@ pub(super) async fn upgrade(
     let format = query.format.unwrap_or(default_format);
     let consumer = lease.as_ref().map(Lease::name);
     tracing::debug!(%cursor, ?format, consumer, origin = %client.origin(), "a client connects to /ws");
-    let source = LogSource::new(context.log.reader(cursor), query.selection, format);
+    let source = LogSource::new(context.log.reader(cursor), grant.narrow(query.selection), format);
     let counts = context.metrics.websocket.counts("/ws");
-    let task =
-        ClientTask::new(source, head, counts, options.patience, peer.taken).with_heartbeat(query.heartbeat);
+    let task = ClientTask::new(source, head, counts, options.patience, peer.taken)
+        .with_session(session)
+        .with_heartbeat(query.heartbeat);
     let task = match lease {
         Some(lease) => task.with_lease(lease),
         None => task,
@@ -113,9 +134,45 @@ pub(super) fn bounded(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
 }
 
 /// Waits until the consumer's previous connection has ended, and returns the consumer's lease.
-async fn lease(context: &Context, query: &Query) -> Result<Option<Lease>, ApiError> {
-    let Some(name) = &query.consumer else { return Ok(None) };
-    Ok(Some(context.consumers.acquire(name.as_str(), query.start_position(context.log.head()), None).await?))
+///
+/// Each reader has its own names, so that no reader can take over another's consumer. The names of
+/// the operator, and those from before there were readers, are apart from them.
+async fn lease(context: &Context, grant: &Grant, query: &Query) -> Result<Option<Lease>, ApiError> {
+    let Some(name) = query.consumer.as_ref().map(ConsumerName::as_str) else { return Ok(None) };
+    let start = query.start_position(context.log.head());
+    let (Some(reader), Some(max)) = (grant.reader_name(), grant.consumers_max()) else {
+        return Ok(Some(context.consumers.acquire(name, start, None).await?));
+    };
+    let prefix = format!("{reader}/");
+    let key = format!("{prefix}{name}");
+    // Without this check, a consumer that gets a token would silently start at the head.
+    if matches!(start, StartPosition::Now(_))
+        && context.consumers.cursor(&key).is_none()
+        && let Some(cursor) = context.consumers.cursor(name)
+    {
+        return Err(ApiError::new(
+            StatusCode::CONFLICT,
+            "consumer_without_reader",
+            format!(
+                "a consumer {name} without a reader is at cursor {cursor}, and yours does not exist yet; connect once \
+                 with cursor={cursor} to continue there, or with cursor={} for new events",
+                context.log.head()
+            ),
+        ));
+    }
+    let share = Share { prefix: &prefix, max };
+    match context.consumers.acquire(&key, start, Some(share)).await {
+        Ok(lease) => Ok(Some(lease)),
+        Err(EnterError::TooManyShared(max)) => Err(ApiError::new(
+            StatusCode::CONFLICT,
+            "too_many_consumers_of_reader",
+            format!(
+                "the cursors of {max} consumers of yours are kept, and max_consumers of your reader allows no more; use \
+                 one of their names, or ask the operator to delete some or to raise the limit"
+            ),
+        )),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Counts a refusal of a valid request by its error code. Refusals while the gateway stops are not
@@ -143,7 +200,7 @@ impl From<Refused> for ApiError {
                 "too_many_clients_from_address",
                 format!(
                     "{max} clients are connected from your address, and [output] max_clients_per_address allows no \
-                     more; close some or raise it (behind a proxy, all clients have its address)"
+                     more; close some or raise it (or name the proxy between us in [api] trusted_proxies)"
                 ),
             )
             .retry_after_secs(5),

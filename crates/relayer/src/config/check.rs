@@ -1,14 +1,16 @@
 //! Finds values that contradict each other, and values that are probably mistakes.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use super::choices::Framing;
 use super::rules::SINKS_MAX;
-use super::settings::{Config, Storage};
+use super::settings::{Api, Config, Output, Storage};
 use super::sinks::TcpSink;
 use crate::event_log::StoreOptions;
 
 /// Keys that contradict each other, and why.
 pub(super) fn contradictions(config: &Config) -> Vec<(Vec<&'static str>, String)> {
-    let Config { output, monitoring, nostr, relay, .. } = config;
+    let Config { output, monitoring, nostr, relay, api, .. } = config;
     let mut found = Vec::new();
     if monitoring.prometheus_port.is_some_and(|port| port.get() == output.websocket_port) {
         let what = format!(
@@ -27,6 +29,7 @@ pub(super) fn contradictions(config: &Config) -> Vec<(Vec<&'static str>, String)
                     nostr.secret_key_file, or false";
         found.push((vec!["relay.authenticate"], what.to_owned()));
     }
+    found.extend(api.contradictions(output));
     let beats = |sink: &&TcpSink| sink.options.heartbeat.is_some() && sink.options.framing != Framing::Ndjson;
     if let Some(sink) = output.tcp.iter().find(beats) {
         let what = format!(
@@ -47,6 +50,40 @@ pub(super) fn contradictions(config: &Config) -> Vec<(Vec<&'static str>, String)
         found.push((sinks, what));
     }
     found
+}
+
+impl Api {
+    fn contradictions(&self, output: &Output) -> Vec<(Vec<&'static str>, String)> {
+        let mut found = Vec::new();
+        if let Some(admin) = &self.admin_token
+            && let Some(reader) = self.readers.iter().find(|reader| reader.token() == Some(admin))
+        {
+            let what = format!(
+                "found the same token for \"{}\" and the operator; allowed: a token of its own for each reader",
+                reader.name
+            );
+            found.push((vec!["api.admin_token", "api.readers"], what));
+        }
+        if !self.proxy_protocol {
+            return found;
+        }
+        let keys = vec!["api.trusted_proxies", "api.proxy_protocol"];
+        // Commands such as `health-check` connect from the address that they connect to.
+        let local = if output.bind_address.is_unspecified() { None } else { Some(output.bind_address) };
+        let local = local.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        if self.trusted_proxies.is_empty() {
+            let what = "found true without proxies to expect it from; allowed: true with api.trusted_proxies, or false";
+            found.push((keys, what.to_owned()));
+        } else if self.trusted_proxies.iter().any(|network| network.contains(local)) {
+            let what = format!(
+                "found a range that contains {local}, from which the commands of this machine connect without the \
+                 header; allowed: other addresses (let a proxy on this machine connect from 127.0.0.2, as `source \
+                 127.0.0.2` of HAProxy does, and trust that), or proxy_protocol = false"
+            );
+            found.push((keys, what));
+        }
+        found
+    }
 }
 
 impl Storage {

@@ -1,9 +1,10 @@
 //! The configuration: one struct per section, checked at startup and valid from then on.
 //!
-//! - `settings` declares every key of the file, and `sinks` every key of a sink's table: help,
-//!   default and rule. Everything else follows from these tables; `key` defines their entries.
+//! - `settings` declares every key of the file, and `sinks` and `readers` those of a table in a
+//!   list: help, default and rule. Everything else follows from these tables; `key` defines their
+//!   entries.
 //! - `rules` check a `value` as it was written. The types of valid values are in `address`,
-//!   `choices`, `secret`, `user_agent` and `webhook`; `dsn` reads the URL of PostgreSQL.
+//!   `choices`, `network`, `secret`, `user_agent` and `webhook`; `dsn` reads the URL of PostgreSQL.
 //! - `load` merges defaults, `file` and `environment`, and `reload` does so again. `names` suggests
 //!   what an unknown name should have been, `check` compares keys with each other, and `error`
 //!   holds the problems with their places.
@@ -19,7 +20,9 @@ mod file;
 mod key;
 mod load;
 mod names;
+mod network;
 mod print;
+mod readers;
 mod reload;
 mod rules;
 mod secret;
@@ -35,9 +38,11 @@ pub(crate) use dsn::postgres_options;
 pub use environment::environment;
 pub use error::{ConfigErrors, Place, Problem};
 pub use load::{DEFAULT_FILE, Loaded};
+pub use network::Network;
 pub use print::template;
+pub use readers::{ReaderConfig, ReaderOptions};
 pub use reload::{Source, needs_restart};
-pub use secret::{Secret, SecretFile, SecretKey};
+pub use secret::{Secret, SecretFile, SecretKey, Token};
 pub use settings::{
     Api, Config, Deduplication, Fanout, Filters, Monitoring, Nostr, Output, Postgres, Relay, Storage,
 };

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use subtle::ConstantTimeEq;
 use wire::Signer;
 
 use crate::nip19::{self, InvalidKey};
@@ -25,6 +26,12 @@ impl Secret {
     pub fn reveal(&self) -> &str {
         &self.0
     }
+
+    /// Whether these bytes are the secret. Compares in constant time: the duration reveals only the
+    /// length of the secret.
+    pub(crate) fn is(&self, bytes: &[u8]) -> bool {
+        self.0.as_bytes().ct_eq(bytes).into()
+    }
 }
 
 impl fmt::Display for Secret {
@@ -36,6 +43,37 @@ impl fmt::Display for Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(***)")
+    }
+}
+
+/// A token of the API. It is sent in a header, so it is visible ASCII.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token(Secret);
+
+impl Token {
+    pub const fn secret(&self) -> &Secret {
+        &self.0
+    }
+}
+
+impl FromStr for Token {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        match text.len() {
+            _ if !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                Err("it has spaces, or characters that are not visible ASCII")
+            }
+            0..16 => Err("it is too short"),
+            16..=512 => Ok(Self(Secret::new(text))),
+            _ => Err("it is too long"),
+        }
+    }
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 
@@ -98,6 +136,10 @@ pub trait Filed: FromStr<Err: fmt::Display> {
 
 impl Filed for SecretKey {
     const CALLED: &'static str = "secret key";
+}
+
+impl Filed for Token {
+    const CALLED: &'static str = "token";
 }
 
 impl<T: Filed> SecretFile<T> {

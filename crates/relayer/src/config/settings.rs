@@ -13,6 +13,8 @@ use std::time::Duration;
 use super::address::{HostPort, HttpUrl, PublicUrl, RelayUrl, WebOrigin};
 use super::choices::{LogFormat, LogLevel, Registration};
 use super::key::{Key, key};
+use super::network::Network;
+use super::readers::ReaderConfig;
 use super::rules::{self, Rule as _};
 use super::secret::{Secret, SecretFile, SecretKey};
 use super::sinks::{RestSink, SinkName, TcpSink};
@@ -207,7 +209,8 @@ settings! {
         /// The maximum number of simultaneous clients of /ws and /api/events/stream.
         max_clients: NonZeroUsize = nonzero(10_000), rules::whole(1..=1_000_000);
         /// The maximum number of simultaneous clients from one address (for IPv6, a /64), on each
-        /// of /ws and /fanout. Behind a proxy, all clients have the proxy's address. 0: no limit.
+        /// of /ws and /fanout. Behind a proxy that is not one of [api] trusted_proxies, all clients
+        /// have the proxy's address. 0: no limit.
         max_clients_per_address: Option<NonZeroUsize> = NonZeroUsize::new(1_000), rules::whole(1..=1_000_000);
         /// The origins whose web pages may open /ws and /fanout. Empty: all pages may open them,
         /// but only the gateway's own may use `consumer` on /ws, because that moves a cursor.
@@ -237,8 +240,8 @@ settings! {
         /// trades on them by mistake. 0: no limit.
         max_age("max_age_secs"): Option<Duration> = Some(Duration::from_secs(600)), rules::seconds(1..=1_000_000_000);
         /// How many times per day a key, and an address (for IPv6, a /64), may register, subscribe
-        /// and unsubscribe. Calls with the admin token do not count. Behind a proxy, all callers
-        /// have the proxy's address. 0: no limit.
+        /// and unsubscribe. Calls with the admin token do not count. Behind a proxy that is not one
+        /// of [api] trusted_proxies, all callers have the proxy's address. 0: no limit.
         daily_limit: Option<NonZeroU32> = NonZeroU32::new(1_000), rules::whole(1..=1_000_000_000);
         /// Who may register new bots. "open": everybody who proves the bot's key. "approve": the
         /// same, but nobody can follow a bot until the operator approves the bot. "closed": only
@@ -260,7 +263,7 @@ settings! {
         max_consumers: NonZeroUsize = nonzero(100_000), rules::whole(1..=10_000_000);
     }
 
-    /// Who may change something over the API, and the API's public address.
+    /// Who may use the API, and its public address.
     [api] Api {
         /// The URL at which clients reach the API, without /fanout and /api. Keys are proven for
         /// this URL (NIP-42, NIP-98). Unset: http://127.0.0.1 and http://localhost, with the port,
@@ -279,9 +282,21 @@ settings! {
         /// no request for 30 seconds is closed.
         max_connections: NonZeroUsize = nonzero(4_096), rules::whole(1..=1_000_000);
         /// The maximum number of such connections from one address (for IPv6, a /64). 0: no limit.
-        /// There is also no limit if [output] max_clients_per_address is 0, as it should be behind
-        /// a proxy.
+        /// Connections of trusted_proxies do not count. There is also no limit if [output]
+        /// max_clients_per_address is 0.
         max_connections_per_address: Option<NonZeroUsize> = NonZeroUsize::new(256), rules::whole(1..=1_000_000);
+        /// The addresses of proxies in front of the gateway. The address of a client of such a
+        /// proxy, for limits per address, is the rightmost address in X-Forwarded-For that is not a
+        /// trusted proxy. Other peers cannot set their address. Trust gives no rights.
+        trusted_proxies: Vec<Network> = Vec::new(), rules::list(rules::network(), 1000);
+        /// Whether connections from trusted_proxies begin with a header of the PROXY protocol,
+        /// version 2, as those of a load balancer for TCP do. If true, such a connection without
+        /// the header is closed.
+        proxy_protocol: bool = false, rules::Flag;
+        /// Tokens for reading: "Authorization: Bearer <token>". Once there is a reader, events and
+        /// state are served only with a reader's token or with admin_token. /health and /ready stay
+        /// open, and so does the port for /metrics while bind_address is a loopback address.
+        readers: Vec<ReaderConfig> = Vec::new(), rules::Readers;
     }
 
     /// The gateway's own Nostr key.

@@ -38,7 +38,8 @@ impl SinkName {
 
     pub(crate) const ALLOWED: &str = "1 to 64 of the characters A-Z, a-z, 0-9, '.', '_' and '-'";
 
-    /// `None` unless the text is [allowed](SinkName::ALLOWED): those characters need no escape in a URL.
+    /// `None` unless the text is [allowed](SinkName::ALLOWED): those characters need no escape in a
+    /// URL.
     pub(crate) fn new(text: &str) -> Option<Self> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         ((1..=64).contains(&text.len()) && text.bytes().all(plain)).then(|| Self(text.into()))
@@ -129,6 +130,8 @@ macro_rules! options {
             &[$( key!(($($key)?) [$($doc)*] $type, $rule, $field), )*];
     };
 }
+
+pub(super) use options;
 
 options! {
     /// The optional keys of a sink over TCP.

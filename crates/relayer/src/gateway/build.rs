@@ -32,7 +32,7 @@ use crate::limits::{
 };
 use crate::net::resolver::Resolver;
 use crate::relay::{DialOptions, DialSetupError, Dialer, InstanceId, Pool, Shared};
-use crate::serve::{ClientLimits, Clients, Consumers};
+use crate::serve::{ClientLimits, Clients, Consumers, Readers};
 use crate::sink::{Sink, SinkSetupError, Workers, needed_after};
 use crate::tasks::Stages;
 
@@ -131,6 +131,7 @@ impl Gateway {
         let clients = Clients::new(ClientLimits::of(&config.output), metrics.websocket.clients.clone());
         let listeners = ClientLimits { in_all: OVERVIEW_LISTENERS_MAX, from_address: None };
         let listeners = Clients::new(listeners, metrics.process.overview_listeners.clone());
+        let readers = Readers::new(&config.api.readers, &metrics.readers);
         start_bloom_rebuild(&mut stages, &dedupe, &stopping)?;
         start_retention(config, &mut stages, &log, &admission, workers.sinks(), &stopping)?;
         let shared = Arc::new(Shared {
@@ -179,6 +180,7 @@ impl Gateway {
             clients,
             listeners,
             consumers,
+            readers,
             identity,
             instance,
             fanout: OnceLock::new(),

@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 
 use super::memory::{Memory, MemoryPart};
 use crate::clock::unix_secs;
-use crate::serve::WebSocketMetrics;
+use crate::serve::{ReaderMetrics, WebSocketMetrics};
 use crate::sink::SinkMetrics;
 use crate::telemetry::log_buffer;
 use crate::telemetry::memory::memory_limit_bytes;
@@ -61,6 +61,7 @@ pub struct Metrics {
     pub log: event_log::Metrics,
     pub sinks: SinkMetrics,
     pub websocket: WebSocketMetrics,
+    pub readers: Arc<ReaderMetrics>,
     pub fanout: Arc<fanout::Metrics>,
     pub process: ProcessMetrics,
 }
@@ -76,6 +77,7 @@ impl Metrics {
             log: event_log::Metrics::register(registry),
             sinks: SinkMetrics::register(registry),
             websocket: WebSocketMetrics::register(registry),
+            readers: Arc::new(ReaderMetrics::register(registry)),
             fanout: Arc::new(fanout::Metrics::register(registry)),
             process,
         }

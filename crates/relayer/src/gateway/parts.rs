@@ -15,7 +15,7 @@ use crate::ingest::admission::Admission;
 use crate::ingest::dedupe::Dedupe;
 use crate::ingest::{InboxGauge, Refusals};
 use crate::relay::{InstanceId, Pool};
-use crate::serve::{Clients, Consumers};
+use crate::serve::{Clients, Consumers, Readers};
 use crate::sink::Sink;
 
 /// The parts of a running gateway that its servers share.
@@ -40,6 +40,8 @@ pub struct Parts {
     pub(crate) listeners: Clients,
     /// The named consumers of `/ws`.
     pub consumers: Consumers,
+    /// Who may read. A reload replaces them.
+    pub readers: Readers,
     pub identity: Arc<Signer>,
     /// Identifies this process, so that the gateway notices a connection to itself.
     pub instance: InstanceId,

@@ -127,6 +127,15 @@ pub(crate) const CLIENT_CLOSE_MAX: Duration = Duration::from_secs(1);
 /// How long `/ws` clients may take to read the remaining events at a stop.
 pub const CLIENT_DRAIN_MAX: Duration = Duration::from_secs(3);
 
+// Readers, and their tickets.
+
+/// How long a ticket is valid: a page asks for it just before it connects.
+pub(crate) const TICKET_LIFETIME: Duration = Duration::from_secs(30);
+/// Unused tickets of one reader, about 100 bytes each.
+pub(crate) const TICKETS_PER_READER_MAX: usize = 100;
+/// How often refused reads are logged, by reason.
+pub(crate) const READS_REFUSED_LOGGED_EVERY: Duration = Duration::from_secs(60);
+
 // The fan-out.
 
 /// Bytes of the secret that a follower and a gateway share. A shorter secret can be guessed.

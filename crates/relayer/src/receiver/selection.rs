@@ -15,6 +15,11 @@ impl Selection {
         Self(filters.into())
     }
 
+    /// Adds a filter that events must match as well.
+    pub(crate) fn and(self, filter: Filter) -> Self {
+        Self(self.0.into_iter().chain([filter]).collect())
+    }
+
     pub fn wants(&self, event: &VerifiedEvent) -> bool {
         self.0.iter().all(|filter| filter.matches(event))
     }

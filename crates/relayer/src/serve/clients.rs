@@ -78,6 +78,19 @@ impl Clients {
     /// # Errors
     /// When the gateway is stopping or a limit is reached.
     pub fn enter(&self, address: IpAddr) -> Result<Client, Refused> {
+        self.enter_within(address, self.limits.from_address)
+    }
+
+    /// Registers a connection that a proxy may use for several clients, so that no limit per
+    /// address applies to it.
+    ///
+    /// # Errors
+    /// As [`enter`](Self::enter).
+    pub(crate) fn enter_shared(&self, address: IpAddr) -> Result<Client, Refused> {
+        self.enter_within(address, None)
+    }
+
+    fn enter_within(&self, address: IpAddr, max: Option<NonZeroUsize>) -> Result<Client, Refused> {
         let deadline = self.deadline.subscribe();
         if deadline.borrow().is_some() {
             return Err(Refused::Stopping);
@@ -89,7 +102,7 @@ impl Clients {
             return Err(Refused::TooMany(self.limits.in_all));
         }
         let from_here = addresses.get(&origin).copied().unwrap_or_default();
-        if let Some(max) = self.limits.from_address.filter(|max| from_here >= max.get()) {
+        if let Some(max) = max.filter(|max| from_here >= max.get()) {
             return Err(Refused::TooManyFromAddress(max));
         }
         addresses.insert(origin, from_here + 1);
@@ -207,6 +220,15 @@ mod tests {
         let _first = clients.enter(from("2001:db8::1")).unwrap();
         assert!(clients.enter(from("2001:db8::ffff:1")).is_err());
         let _other = clients.enter(from("2001:db8:0:1::1")).unwrap();
+    }
+
+    #[test]
+    fn a_connection_of_a_proxy_counts_in_all_only() {
+        let clients = clients(3, 1);
+        let _proxied = [(); 2].map(|()| clients.enter_shared(from("192.0.2.1")).unwrap());
+        let _other = clients.enter(from("192.0.2.2")).unwrap();
+        let too_many = Refused::TooMany(NonZeroUsize::new(3).unwrap());
+        assert_eq!(clients.enter_shared(from("192.0.2.1")).unwrap_err(), too_many);
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub enum CloseReason {
     Silent,
     /// Another connection took over the consumer.
     Replaced,
+    /// The token of the client is no longer valid, or the client has none and needs one now.
+    Revoked,
     /// The consumer sent something other than a valid acknowledgement.
     BadAck,
     /// Retention trimmed the client's next events.
@@ -45,6 +47,7 @@ pub(super) enum CloseCause {
     Slow,
     Silent,
     Replaced,
+    Revoked,
     BadAck(BadAck),
     Read(ReadError),
     /// The consumer's cursor cannot be stored.
@@ -61,6 +64,7 @@ impl CloseCause {
             Self::Slow => CloseReason::Slow,
             Self::Silent => CloseReason::Silent,
             Self::Replaced => CloseReason::Replaced,
+            Self::Revoked => CloseReason::Revoked,
             Self::BadAck(_) => CloseReason::BadAck,
             Self::Read(ReadError::Trimmed { .. }) => CloseReason::Trimmed,
             Self::Read(ReadError::Storage(_)) | Self::Unwritten(_) | Self::Damaged(_) => CloseReason::Failed,
@@ -120,6 +124,7 @@ impl Close {
             ),
             CloseCause::Silent => (close_code::POLICY, "no answer to pings".to_owned()),
             CloseCause::Replaced => (close_code::POLICY, REPLACED.to_owned()),
+            CloseCause::Revoked => (close_code::POLICY, "reading needs a token that is valid now".to_owned()),
             CloseCause::BadAck(bad) => (close_code::POLICY, bad.to_string()),
             CloseCause::Read(ReadError::Trimmed { oldest }) => {
                 (close_code::POLICY, format!("cursor {cursor} is no longer kept; oldest is {oldest}"))
@@ -151,6 +156,9 @@ impl Close {
             }
             CloseCause::Replaced => {
                 tracing::debug!(%origin, consumer, "another connection took over a consumer")
+            }
+            CloseCause::Revoked => {
+                tracing::debug!(%origin, consumer, "a {path} client lost its right to read and was closed");
             }
             CloseCause::BadAck(bad) => tracing::debug!(%origin, consumer, "a consumer was closed: {bad}"),
             CloseCause::Read(ReadError::Trimmed { oldest }) => {

@@ -1,5 +1,6 @@
-//! The named consumers, whose cursors we store. Consumers of `/ws` share one namespace; on
-//! `/fanout`, a consumer's key begins with the follower's public key.
+//! The named consumers, whose cursors we store. On `/ws`, the key of a reader's consumer begins
+//! with the reader's name, and other consumers share one namespace; on `/fanout`, a consumer's key
+//! begins with the follower's public key.
 //!
 //! All consumers are in memory, a few hundred bytes each, and their number is limited. Consumers
 //! that have not been connected for a long time are deleted at the start and when a new consumer
@@ -195,6 +196,11 @@ impl Consumers {
         let made = tokio::task::spawn_blocking(move || inner.make_room(&prefix)).await;
         made.map_err(|error| StorageError::new("forget consumers", error))??;
         self.0.find_or_add(key, start, share)
+    }
+
+    /// The cursor of a consumer; `None` if there is no such consumer.
+    pub(crate) fn cursor(&self, key: &str) -> Option<Cursor> {
+        self.0.known.lock().get(key)?.row().map(|row| row.cursor)
     }
 
     /// Returns all consumers in the order of their keys.

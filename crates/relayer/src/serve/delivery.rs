@@ -23,6 +23,7 @@ use super::clients::Client;
 use super::close::{Close, CloseCause};
 use super::lease::{Lease, Replacement};
 use super::metrics::ClientCounts;
+use super::readers::Session;
 use super::slow::{Beat, Patience, Progress, Pulse, Taken, Watch};
 use super::socket::{ClientSocket, Disconnected, Outgoing};
 use super::source::{Damaged, Source};
@@ -44,6 +45,8 @@ pub(crate) struct ClientTask<S> {
     sent: Cursor,
     /// The lease, if the client is a consumer.
     lease: Option<Lease>,
+    /// The right to read the log, if the path needs one.
+    session: Option<Session>,
     /// The heartbeat, if the client asked for one.
     heartbeat: Option<Heartbeat>,
     patience: Patience,
@@ -66,13 +69,19 @@ impl<S: Source> ClientTask<S> {
     pub fn new(source: S, head: Cursor, counts: ClientCounts, patience: Patience, taken: Taken) -> Self {
         let flushed = source.cursor();
         let pulse = Pulse::default();
-        let (sent, lease, heartbeat) = (flushed, None, None);
-        Self { source, counts, live_after: head, flushed, sent, lease, heartbeat, patience, taken, pulse }
+        let (sent, lease, session, heartbeat) = (flushed, None, None, None);
+        let live_after = head;
+        Self { source, counts, live_after, flushed, sent, lease, session, heartbeat, patience, taken, pulse }
     }
 
     /// Makes the client a consumer, whose cursor is the position of the source.
     pub(crate) fn with_lease(self, lease: Lease) -> Self {
         Self { lease: Some(lease), ..self }
+    }
+
+    /// Ends the connection with the session.
+    pub(crate) fn with_session(self, session: Session) -> Self {
+        Self { session: Some(session), ..self }
     }
 
     /// Sends a heartbeat whenever nothing was sent for this time.
@@ -83,10 +92,12 @@ impl<S: Source> ClientTask<S> {
     /// Serves the client until there is a reason to close the connection, and then closes it.
     pub(crate) async fn run(mut self, mut socket: impl ClientSocket, mut client: Client) {
         let replacement = self.lease.as_ref().map(Lease::replacement);
+        let mut session = self.session.take();
         let mut cause = tokio::select! {
             cause = self.deliver(&mut socket) => cause,
             () = client.deadline() => CloseCause::Stopping,
             () = replaced(replacement) => CloseCause::Replaced,
+            () = revoked(session.as_mut()) => CloseCause::Revoked,
         };
         let consumer = self.lease.as_ref().map(|lease| lease.name().to_owned());
         // Released before the close, so that the consumer's next connection does not wait for the
@@ -356,6 +367,14 @@ fn every(period: Duration) -> Interval {
 async fn replaced(replacement: Option<Replacement>) {
     match replacement {
         Some(mut replacement) => replacement.wanted().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until the client loses its right to read.
+async fn revoked(session: Option<&mut Session>) {
+    match session {
+        Some(session) => session.revoked().await,
         None => std::future::pending().await,
     }
 }

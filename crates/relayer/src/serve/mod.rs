@@ -6,6 +6,8 @@
 //! when a client is too slow, and [`close`] has the reasons for closing a connection. [`clients`]
 //! limits the number of clients and disconnects them when the gateway stops.
 //!
+//! [`readers`] decides who may read the log over `/ws`, event streams and the other paths.
+//!
 //! A client with a name is a consumer: [`consumers`] stores its cursor, a [`lease`] allows only one
 //! connection of that name, and its [acknowledgements](client_message) move the cursor.
 
@@ -17,6 +19,7 @@ mod delivery;
 mod event_stream;
 mod lease;
 mod metrics;
+mod readers;
 mod slow;
 mod socket;
 mod source;
@@ -32,6 +35,8 @@ pub(crate) use delivery::ClientTask;
 pub(crate) use event_stream::{EventBody, EventStream};
 pub(crate) use lease::Lease;
 pub use metrics::{ClientCounts, ClientRefusal, WebSocketMetrics};
+pub(crate) use readers::{Credential, Grant, Refused as ReadRefused, Session};
+pub use readers::{ReadRefusal, ReaderMetrics, Readers, ReadersReplaced};
 pub(crate) use slow::Patience;
 pub use slow::Taken;
 pub(crate) use source::LogSource;

@@ -36,6 +36,8 @@ pub struct Setup {
     /// Whether relays can be added and removed. They are then dialled, always unsuccessfully.
     pub supervised: bool,
     pub admin_token: Option<&'static str>,
+    /// More of `[api]`, as text of the configuration file.
+    pub api: String,
     /// `[api] allowed_origins`.
     pub api_origins: Vec<&'static str>,
     pub bind_address: IpAddr,
@@ -51,6 +53,7 @@ impl Default for Setup {
             relays: vec![RELAY],
             supervised: true,
             admin_token: None,
+            api: String::new(),
             api_origins: Vec::new(),
             bind_address: Ipv4Addr::LOCALHOST.into(),
             folder: None,
@@ -80,7 +83,7 @@ impl Gateway {
 
     pub async fn start_with(setup: Setup) -> Self {
         let folder = TempDir::new().unwrap();
-        let mut loaded = configuration(&folder, &setup.relays);
+        let mut loaded = configuration(&folder, &setup.relays, &setup.api);
         let config = &mut loaded.config;
         config.deduplication.rocksdb_path = setup.folder.unwrap_or_else(|| folder.path().join("log"));
         config.storage.tail_bytes = setup.tail_bytes;
@@ -229,11 +232,12 @@ fn resolver() -> Resolver {
 }
 
 /// Writes a configuration to a file and loads it.
-fn configuration(folder: &TempDir, relays: &[&str]) -> Loaded {
+fn configuration(folder: &TempDir, relays: &[&str], api: &str) -> Loaded {
     let file = folder.path().join("config.toml");
-    let text = format!("relay.bootstrap_relays = {relays:?}\nrelay.max_connections = {RELAYS_MAX}");
+    let text =
+        format!("relay.bootstrap_relays = {relays:?}\nrelay.max_connections = {RELAYS_MAX}\n[api]\n{api}");
     std::fs::write(&file, text).unwrap();
-    Config::load(Some(&file), []).unwrap()
+    Config::load(Some(&file), []).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
 fn handshake(path: &str) -> String {

@@ -19,6 +19,8 @@ mod event_stream_slow;
 mod events;
 mod follower;
 mod gateway;
+#[path = "../support/haproxy.rs"]
+mod haproxy_process;
 mod health;
 mod heartbeat;
 mod metrics;
@@ -26,6 +28,10 @@ mod metrics;
 #[allow(dead_code, reason = "other tests use the rest of it")]
 mod nginx_process;
 mod overview;
+mod proxies;
+mod proxy_header;
+mod readers;
+mod readers_limits;
 mod refusals;
 mod relays;
 mod reload;

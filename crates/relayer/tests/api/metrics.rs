@@ -19,8 +19,9 @@ async fn metrics_are_what_the_documentation_says() {
     let section = API.split("<!-- metrics -->").nth(1).expect("the table of metrics");
     let mut documented: Vec<&str> =
         section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
-    let gateway = Gateway::start().await;
-    let text = gateway.get("/metrics").await.text;
+    let api = crate::readers::configured();
+    let gateway = Gateway::start_with(Setup { api, ..Setup::default() }).await;
+    let text = gateway.metrics_text();
     let mut there: Vec<String> = text
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))

@@ -53,9 +53,9 @@ fn bad_variables_are_reported() {
         "RELAYER_OUTPUT_BATCH_SIZE: unknown variable; did you mean RELAYER_OUTPUT__BATCH_SIZE?",
     );
     refused_variable(
-        "RELAYER_XYZ",
+        "RELAYER_ZZZ",
         "5",
-        "RELAYER_XYZ: unknown variable; allowed: RELAYER_<SECTION>__<KEY>, as in RELAYER_OUTPUT__BATCH_SIZE",
+        "RELAYER_ZZZ: unknown variable; allowed: RELAYER_<SECTION>__<KEY>, as in RELAYER_OUTPUT__BATCH_SIZE",
     );
     refused_variable(
         "RELAY_URLS",

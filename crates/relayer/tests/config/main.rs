@@ -7,6 +7,7 @@ mod any_input;
 mod deploy;
 mod environment;
 mod printed;
+mod readers;
 mod refused;
 mod reload;
 mod secret;

@@ -20,6 +20,7 @@ mod http;
 mod identity;
 mod intrusion;
 mod notices;
+mod reader_secrets;
 mod registrations;
 mod registry_commands;
 mod registry_life;

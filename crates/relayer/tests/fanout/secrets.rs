@@ -69,11 +69,11 @@ async fn invariant_8_no_secret_leaks_with_postgres() {
 
 /// The secrets to search for, in all usual encodings.
 #[derive(Default)]
-struct Needles(Vec<(String, Vec<u8>)>);
+pub struct Needles(Vec<(String, Vec<u8>)>);
 
 impl Needles {
     /// Adds a secret as bytes and in the usual encodings.
-    fn add(&mut self, what: &str, secret: &[u8]) {
+    pub fn add(&mut self, what: &str, secret: &[u8]) {
         let url = secret.iter().map(|byte| format!("%{byte:02x}")).collect::<String>();
         for (form, bytes) in [
             ("", secret.to_vec()),
@@ -95,7 +95,7 @@ impl Needles {
     }
 
     #[track_caller]
-    fn search(&self, place: &str, text: &[u8]) {
+    pub fn search(&self, place: &str, text: &[u8]) {
         let found = self.found(text);
         if found.is_empty() {
             return;
@@ -407,7 +407,7 @@ async fn misplace(scribe: &mut Scribe, bot: &Bot, follower: &Follower) {
 }
 
 /// All keys and values of a closed database.
-fn rows(path: &Path) -> Vec<u8> {
+pub fn rows(path: &Path) -> Vec<u8> {
     let families = DB::list_cf(&Options::default(), path).expect("column families");
     let database = DB::open_cf_for_read_only(&Options::default(), path, &families, false).expect("it opens");
     let mut all = Vec::new();

@@ -88,6 +88,45 @@ async fn connections_of_all_addresses_are_limited_and_those_to_the_metrics_apart
     running.until_healthy().await;
 }
 
+/// The header of the PROXY protocol, version 2, for a client at 192.0.2.`host`.
+fn proxy_header(host: u8) -> Vec<u8> {
+    let addresses = [192, 0, 2, host, 127, 0, 0, 1, 0x30, 0x39, 0, 80];
+    [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"[..], &addresses].concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_through_a_proxy_are_limited_by_client() {
+    let site = Site::empty()
+        .set("RELAYER_API__MAX_CONNECTIONS_PER_ADDRESS", "3")
+        .set("RELAYER_API__TRUSTED_PROXIES", "127.0.0.9");
+    let running = site.start().await;
+    let mut idle = Vec::new();
+    for _ in 0..10 {
+        idle.push(connect_from(9, running.address()).await);
+    }
+    running.until("they are there", async |running| running.metric("connections").await >= 10).await;
+    assert_eq!(running.metric("connections_refused_total{reason=\"too_many_from_address\"}").await, 0);
+    drop((running, idle));
+
+    let site = site.set("RELAYER_API__PROXY_PROTOCOL", "true");
+    let running = site.start().await;
+    let address = running.address();
+    let open = async |host| {
+        let mut socket = connect_from(9, address).await;
+        socket.write_all(&proxy_header(host)).await.expect("written");
+        socket
+    };
+    let mut idle = Vec::new();
+    for host in [1, 1, 1, 2] {
+        idle.push(open(host).await);
+    }
+    running.until("they are there", async |running| running.metric("connections").await >= 4).await;
+    let refused = told(open(1).await).await;
+    assert!(refused.starts_with("HTTP/1.1 429 "), "{refused}");
+    assert!(refused.contains("\"too_many_connections_from_address\""), "{refused}");
+    assert!(refused.contains("trusted_proxies"), "{refused}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn descriptors_are_left_for_the_database() {
     const LIMIT: u64 = 1_100;

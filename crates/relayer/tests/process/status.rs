@@ -148,3 +148,26 @@ async fn wrong_arguments_are_explained() {
     let text = said(&status(&invalid, &["--url", &format!("http://{free}")], None).await, 2);
     assert!(text.contains("cannot connect"), "{text}");
 }
+
+/// The commands get a token from the environment.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_with_readers_wants_a_token() {
+    const TOKEN: &str = "token-of-the-status-test";
+    let site = Site::empty();
+    let narrow = "{ name = 'narrow', token = 'token-of-the-narrow-reader', kinds = [1] }";
+    let site =
+        site.set("RELAYER_API__READERS", format!("[{{ name = 'status', token = '{TOKEN}' }}, {narrow}]"));
+    let running = site.start().await;
+    running.until_healthy().await;
+    for wrong in [None, Some("token-of-somebody-else")] {
+        let text = said(&status(&site, &[], wrong).await, 2);
+        let told = "; set MOLTRADE_RELAYER_TOKEN to the token of one of [[api.readers]], or to the admin_token of [api]";
+        assert!(text.contains(told), "{text}");
+    }
+    let text = said(&status(&site, &[], Some("token-of-the-narrow-reader")).await, 2);
+    assert!(text.contains("no state; use the token of a reader without them"), "{text}");
+    let text = said(&status(&site, &[], Some(TOKEN)).await, 0);
+    assert!(!text.contains(TOKEN), "{text}");
+    let health = site.command().arg("health-check").output().expect("it runs");
+    assert!(health.status.success(), "{health:?}");
+}

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use relay_sim::wait::until;
 use tempfile::TempDir;
 
-const INSTALL: &str = "nginx is not installed, and this test needs it: run scripts/nginx, or `apt-get install nginx` on \
+const INSTALL: &str = "nginx is not installed, and this test needs it: run `scripts/proxy nginx`, or `apt-get install nginx` on \
                        Debian and Ubuntu, `brew install nginx` on macOS";
 
 /// Dropping this stops it.

@@ -21,6 +21,14 @@ const ADMIN_TOKEN: &str = "\
 The `admin_token` of `[api]`. If none is configured, programs on the gateway's machine need none: they call a loopback \
 address with `Content-Type: application/json`, without headers of a proxy and without a foreign `Origin`.";
 
+const READ_TOKEN: &str = "\
+The token of one of `[[api.readers]]`. While none is configured, reading needs no token. A reader with `kinds` or \
+`authors` gets those events only, and no state.";
+
+const TICKET: &str = "\
+A ticket of `POST /api/tickets`, for clients that cannot send headers, such as `EventSource` and the WebSockets of \
+browsers. It is valid once, for 30 seconds.";
+
 const NOSTR: &str = "\
 A NIP-98 event, signed by the key that the call concerns, as base64: `Authorization: Nostr <base64>`. Each is accepted \
 once. `docs/fanout.md` shows how to make one.";
@@ -61,6 +69,8 @@ pub(in crate::api) fn document<'a>(routes: impl IntoIterator<Item = &'a Describe
             },
             "securitySchemes": {
                 "adminToken": { "type": "http", "scheme": "bearer", "description": ADMIN_TOKEN },
+                "readToken": { "type": "http", "scheme": "bearer", "description": READ_TOKEN },
+                "ticket": { "type": "apiKey", "in": "query", "name": "ticket", "description": TICKET },
                 "nostr": { "type": "http", "scheme": "nostr", "description": NOSTR },
             },
         },

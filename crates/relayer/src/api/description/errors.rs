@@ -21,6 +21,21 @@ pub(super) const ADMIN: Errors = &[
     (StatusCode::UNSUPPORTED_MEDIA_TYPE, "json_expected"),
 ];
 
+/// The errors of reading events.
+pub(super) const EVENTS_READER: Errors = &[
+    (StatusCode::UNAUTHORIZED, "unauthorized"),
+    (StatusCode::UNAUTHORIZED, "ticket_invalid"),
+    (StatusCode::TOO_MANY_REQUESTS, "too_many_requests_of_reader"),
+];
+
+/// The errors of reading state.
+pub(super) const STATE_READER: Errors = &[
+    (StatusCode::UNAUTHORIZED, "unauthorized"),
+    (StatusCode::UNAUTHORIZED, "ticket_invalid"),
+    (StatusCode::TOO_MANY_REQUESTS, "too_many_requests_of_reader"),
+    (StatusCode::FORBIDDEN, "reader_of_events_only"),
+];
+
 /// The errors of every query string.
 pub(super) const QUERY: Errors = &[
     (StatusCode::BAD_REQUEST, "unknown_parameter"),
@@ -62,6 +77,10 @@ pub(in crate::api) const CLIENT: Errors = &[
     (StatusCode::SERVICE_UNAVAILABLE, "too_many_clients"),
     (StatusCode::TOO_MANY_REQUESTS, "too_many_clients_from_address"),
 ];
+
+/// The error of a reader's connection.
+pub(in crate::api) const SESSION: Errors =
+    &[(StatusCode::TOO_MANY_REQUESTS, "too_many_connections_of_reader")];
 
 /// The errors of a client with a stored cursor.
 pub(in crate::api) const CONSUMER: Errors = &[

@@ -17,3 +17,4 @@ pub(super) use document::document;
 pub(super) use messages::{Envelope, EventPage, OfEvents, OfSignals};
 pub(super) use operation::{About, Operation, Schemas, Tag};
 pub(super) use routes::{Guard, Routes};
+pub(super) use signature::Answer;

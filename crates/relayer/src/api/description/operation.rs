@@ -180,8 +180,11 @@ impl Operation {
                 }
             }
         }
-        if guard == Guard::Admin {
-            operation.fails(errors::ADMIN);
+        match guard {
+            Guard::Open | Guard::Key => {}
+            Guard::Events => operation.fails(errors::EVENTS_READER),
+            Guard::State => operation.fails(errors::STATE_READER),
+            Guard::Admin => operation.fails(errors::ADMIN),
         }
         if !about.content.is_empty() {
             let content = about.content.iter().map(|kind| ((*kind).to_owned(), json!({ "schema": {} })));
@@ -263,7 +266,7 @@ impl Operation {
                 let body = json!({ "required": true, "content": json_content(&body) });
                 operation.insert("requestBody".to_owned(), body);
             }
-            if let Some(security) = self.guard.security() {
+            if let Some(security) = self.guard.security(method == "GET") {
                 operation.insert("security".to_owned(), security);
             }
             if let Some(messages) = self.messages {

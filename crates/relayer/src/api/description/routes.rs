@@ -15,6 +15,10 @@ use crate::api::context::Context;
 pub(in crate::api) enum Guard {
     /// Anyone.
     Open,
+    /// Readers, each of its own events.
+    Events,
+    /// Readers of all events.
+    State,
     /// The operator.
     Admin,
     /// The holder of a key, or the operator.
@@ -23,10 +27,14 @@ pub(in crate::api) enum Guard {
 
 impl Guard {
     /// Returns the OpenAPI security requirements. Without a configured token, programs on the same
-    /// machine need none.
-    pub(super) fn security(self) -> Option<Value> {
+    /// machine need none, and without configured readers, nobody needs one for reading.
+    pub(super) fn security(self, takes_ticket: bool) -> Option<Value> {
         match self {
             Self::Open => None,
+            Self::Events | Self::State if takes_ticket => {
+                Some(json!([{ "readToken": [] }, { "ticket": [] }, { "adminToken": [] }, {}]))
+            }
+            Self::Events | Self::State => Some(json!([{ "readToken": [] }, { "adminToken": [] }, {}])),
             Self::Admin => Some(json!([{ "adminToken": [] }, {}])),
             Self::Key => Some(json!([{ "nostr": [] }, { "adminToken": [] }])),
         }

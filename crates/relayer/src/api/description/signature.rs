@@ -3,13 +3,13 @@
 
 use std::marker::PhantomData;
 
-use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{ConnectInfo, Path, RawQuery, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use schemars::JsonSchema;
 
 use super::messages::Messages;
@@ -17,6 +17,7 @@ use super::operation::{Operation, Schemas};
 use crate::api::context::Context;
 use crate::api::error::ApiError;
 use crate::api::serve::Peer;
+use crate::serve::Grant;
 
 /// A handler that is described by its signature.
 pub(in crate::api) trait Signature<Inputs> {
@@ -57,6 +58,7 @@ impl<T> Input for Result<Path<T>, PathRejection> {}
 impl Input for RawQuery {}
 impl Input for State<Context> {}
 impl Input for ConnectInfo<Peer> {}
+impl Input for Extension<Grant> {}
 impl Input for HeaderMap {}
 impl Input for (Method, Uri) {}
 impl Input for Result<WebSocketUpgrade, WebSocketUpgradeRejection> {}

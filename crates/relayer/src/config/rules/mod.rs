@@ -1,7 +1,9 @@
-//! The rules for values: each reads a raw value, says what is allowed, and writes TOML. [`number`],
-//! [`text`] and [`sinks`] contain the rules for numbers, texts and lists of sinks.
+//! The rules for values: each reads a raw value, says what is allowed, and writes TOML. [`number`]
+//! and [`text`] contain the rules for numbers and texts, and [`sinks`] and [`readers`] those for
+//! lists of tables.
 
 mod number;
+mod readers;
 mod sinks;
 mod text;
 
@@ -15,6 +17,7 @@ use super::value::{Raw, describe};
 use super::webhook::Headers;
 
 pub(super) use number::*;
+pub(super) use readers::Readers;
 pub(super) use sinks::{SINKS_MAX, sinks};
 pub(super) use text::*;
 

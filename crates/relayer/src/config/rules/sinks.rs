@@ -170,11 +170,17 @@ fn read_sink<O: SinkTable>(
 }
 
 /// Stores a value if the key is in `keys`.
-fn set<T>(keys: &[Key<T>], options: &mut T, key: &str, value: &Raw<'_>) -> Option<Result<(), Vec<Mismatch>>> {
+pub(super) fn set<T>(
+    keys: &[Key<T>],
+    options: &mut T,
+    key: &str,
+    value: &Raw<'_>,
+) -> Option<Result<(), Vec<Mismatch>>> {
     keys.iter().find(|known| known.name == key).map(|known| (known.set)(options, value))
 }
 
-fn required<R: Rule>(
+/// Reads the value of a key that a table must have.
+pub(super) fn required<R: Rule>(
     table: &DeTable<'_>,
     offset: usize,
     key: &str,
@@ -189,7 +195,7 @@ fn required<R: Rule>(
 }
 
 /// Prefixes each mismatch in a key's value with the key.
-fn within(key: &str, found: Vec<Mismatch>) -> impl Iterator<Item = Mismatch> {
+pub(super) fn within(key: &str, found: Vec<Mismatch>) -> impl Iterator<Item = Mismatch> {
     found.into_iter().map(move |fault| {
         let key = if fault.key.is_empty() { key.to_owned() } else { format!("{key}.{}", fault.key) };
         Mismatch { key, ..fault }
@@ -198,8 +204,13 @@ fn within(key: &str, found: Vec<Mismatch>) -> impl Iterator<Item = Mismatch> {
 
 fn unknown_key<O: SinkTable>(key: &str) -> String {
     let own = O::OPTIONS.iter().map(|option| option.name);
-    let known: Vec<&str> =
-        REQUIRED.into_iter().chain(own).chain(COMMON_OPTIONS.iter().map(|option| option.name)).collect();
+    let known = REQUIRED.into_iter().chain(own).chain(COMMON_OPTIONS.iter().map(|option| option.name));
+    unknown_key_of(known, key)
+}
+
+/// The error for a key that is not one of the `known`.
+pub(super) fn unknown_key_of(known: impl Iterator<Item = &'static str>, key: &str) -> String {
+    let known: Vec<&str> = known.collect();
     match nearest(key, known.iter().copied()) {
         Some(near) => format!("unknown key; did you mean {near}?"),
         None => format!("unknown key; allowed: {}", known.join(", ")),

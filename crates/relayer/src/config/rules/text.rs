@@ -13,7 +13,8 @@ use crate::config::address::{HostPort, HttpUrl, PublicUrl, RelayUrl, WebOrigin};
 use crate::config::choices::names_of;
 use crate::config::dsn::postgres_options;
 use crate::config::error::printable;
-use crate::config::secret::{Secret, SecretFile, SecretKey};
+use crate::config::network::Network;
+use crate::config::secret::{Secret, SecretFile, SecretKey, Token};
 use crate::config::sinks::SinkName;
 use crate::config::user_agent::UserAgent;
 use crate::config::value::{Raw, describe};
@@ -130,6 +131,10 @@ pub(crate) fn ip_address() -> Text<IpAddr> {
     plain("an IP address such as \"127.0.0.1\", \"0.0.0.0\" or \"::1\"")
 }
 
+pub(crate) fn network() -> Text<Network> {
+    text("an IP address or a range of addresses such as \"10.0.0.0/8\" or \"fd00::/8\"")
+}
+
 pub fn user_agent() -> Text<UserAgent> {
     plain("1 to 200 characters of visible ASCII, with spaces only within")
 }
@@ -188,23 +193,30 @@ pub fn secret_key() -> Text<SecretKey> {
     Text { is_secret: |_| true, ..text("64 hex digits, or nsec1… (NIP-19)") }
 }
 
-/// The token of the API. It is sent in a header, so it must be visible ASCII.
+/// What a token may be.
+const TOKEN: &str =
+    "16 to 512 characters of visible ASCII without spaces, such as `openssl rand -hex 32` prints";
+
+/// The token of the operator.
 pub fn admin_token() -> Text<Secret> {
     Text {
-        allowed:
-            "16 to 512 characters of visible ASCII without spaces, such as `openssl rand -hex 32` prints"
-                .to_owned(),
+        allowed: TOKEN.to_owned(),
         is_secret: |_| true,
-        read: |text| match text.len() {
-            _ if !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
-                Err("it has spaces, or characters that are not visible ASCII".to_owned())
-            }
-            0..16 => Err("it is too short".to_owned()),
-            16..=512 => Ok(Secret::new(text)),
-            _ => Err("it is too long".to_owned()),
+        read: |text| match text.parse::<Token>() {
+            Ok(token) => Ok(token.secret().clone()),
+            Err(why) => Err(why.to_owned()),
         },
         show: Secret::to_string,
     }
+}
+
+/// The token of a reader.
+pub(crate) fn token() -> Text<Token> {
+    Text { is_secret: |_| true, ..text(TOKEN) }
+}
+
+pub(crate) fn token_file() -> Text<SecretFile<Token>> {
+    secret_file("a token")
 }
 
 /// The URL of a PostgreSQL database, with its password.

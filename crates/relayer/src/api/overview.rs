@@ -2,20 +2,22 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 
 use super::context::Context;
+use super::description::errors::SESSION;
 use super::description::signature::Written;
 use super::description::{About, Tag};
 use super::error::ApiError;
 use super::event_stream::HEADERS;
+use super::reading::session;
 use super::serve::Peer;
 use crate::overview::{Columns, Overview};
-use crate::serve::{EventBody, Refused};
+use crate::serve::{EventBody, Grant, Refused};
 
 pub(super) const OVERVIEW: About = About::new(Tag::State, "The gateway at a glance, with warnings in words")
     .details("It is computed at most once a second.");
@@ -39,13 +41,15 @@ pub(super) const STREAM: About = About::new(Tag::State, "Streams the overview as
          history. `docs/API.md` explains how the stream ends.",
     )
     .content(&["text/event-stream"])
-    .errors(&[&[(StatusCode::SERVICE_UNAVAILABLE, "too_many_listeners")]]);
+    .errors(&[SESSION, &[(StatusCode::SERVICE_UNAVAILABLE, "too_many_listeners")]]);
 
 /// `GET /api/overview/stream`
 pub(super) async fn stream(
     State(context): State<Context>,
     ConnectInfo(peer): ConnectInfo<Peer>,
+    Extension(grant): Extension<Grant>,
 ) -> Result<Response, ApiError> {
+    let mut session = session(&context, &grant, &peer, "/api/overview/stream")?;
     let listener = context.listeners.enter(peer.address).map_err(|refused| match refused {
         Refused::Stopping => ApiError::stopping(),
         Refused::TooMany(max) | Refused::TooManyFromAddress(max) => ApiError::unavailable(
@@ -57,6 +61,11 @@ pub(super) async fn stream(
     })?;
     let recorder = Arc::clone(context.overview());
     // The connection keeps its slot, and ends if the client reads nothing for a while.
-    let body = EventBody::new(peer.taken, |stream| recorder.stream(stream, listener));
+    let body = EventBody::new(peer.taken, |stream| async move {
+        tokio::select! {
+            () = recorder.stream(stream, listener) => {}
+            () = session.revoked() => {}
+        }
+    });
     Ok((HEADERS, Body::new(body)).into_response())
 }

@@ -18,7 +18,7 @@ pub const WHOLE: &str = "token-of-the-reader-of-all";
 pub const NARROW: &str = "token-of-the-narrow-reader";
 
 /// What serves callers without a token.
-const OPEN: [(&str, &str); 8] = [
+const OPEN: [(&str, &str); 9] = [
     ("GET", "/health"),
     ("GET", "/ready"),
     ("GET", "/fanout"),
@@ -27,6 +27,7 @@ const OPEN: [(&str, &str); 8] = [
     ("GET", "/api/docs"),
     ("GET", "/api/docs/{version}/{name}"),
     ("GET", "/"),
+    ("GET", "/page/{version}/{file}"),
 ];
 
 pub fn author() -> Signer {

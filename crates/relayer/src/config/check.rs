@@ -68,7 +68,7 @@ impl Api {
             return found;
         }
         let keys = vec!["api.trusted_proxies", "api.proxy_protocol"];
-        // Commands such as `health-check` connect from the address that they connect to.
+        // Commands such as `health` connect from the address that they connect to.
         let local = if output.bind_address.is_unspecified() { None } else { Some(output.bind_address) };
         let local = local.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         if self.trusted_proxies.is_empty() {

@@ -168,6 +168,6 @@ async fn a_gateway_with_readers_wants_a_token() {
     assert!(text.contains("no state; use the token of a reader without them"), "{text}");
     let text = said(&status(&site, &[], Some(TOKEN)).await, 0);
     assert!(!text.contains(TOKEN), "{text}");
-    let health = site.command().arg("health-check").output().expect("it runs");
+    let health = site.command().arg("health").output().expect("it runs");
     assert!(health.status.success(), "{health:?}");
 }

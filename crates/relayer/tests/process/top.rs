@@ -189,7 +189,7 @@ async fn a_terminal_gets_a_screen_and_is_restored() {
     terminal.until_shown("connected:").await;
     terminal.until_shown("FIRST▼").await;
     // Green.
-    terminal.until_shown("\x1b[38;5;2m").await;
+    terminal.until_shown("\x1b[38;5;2;").await;
     terminal.press("s");
     terminal.until_shown("COPIES▼").await;
     terminal.press("q");

@@ -49,8 +49,9 @@ async fn every_described_route_is_served() {
     for (method, path, _) in operations() {
         count += 1;
         let target = path.replace("{url}", "wss%3A%2F%2Fa.example").replace(['{', '}'], "");
-        let answer = gateway.call(&method, &target, &["host: x"], "").await;
-        if answer.status >= 400 && path != "/api/docs/{version}/{name}" {
+        let answer = gateway.call(&method, &target, &["host: x", "accept: text/html"], "").await;
+        // No file has the version `version`.
+        if answer.status >= 400 && !path.contains("{version}") {
             let code = answer.json()["error"].clone();
             assert!(code != "not_found" && code != "method_not_allowed", "{method} {path}: {code}");
         }

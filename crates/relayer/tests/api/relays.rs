@@ -154,7 +154,7 @@ async fn a_part_of_the_list_can_be_asked_for() {
 async fn invalid_queries_are_explained() {
     let gateway = Gateway::start().await;
     for (query, code, message) in [
-        ("sort=speed", "bad_sort", "one of url, first_seen, copies"),
+        ("sort=speed", "bad_sort", "one of url, state, events, first_seen"),
         ("sort=", "bad_sort", "one of"),
         ("order=down", "bad_order", "`asc` or `desc`"),
         ("state=dead", "bad_state", "connecting, backfilling, live"),

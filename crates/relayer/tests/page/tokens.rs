@@ -1,6 +1,7 @@
 //! Changes through the page need the admin token.
 
 use std::io::ErrorKind;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use moltrade_relayer::config::Secret;
 use moltrade_relayer::net::resolver::Resolver;
@@ -16,9 +17,12 @@ async fn relays_are_added_and_removed_with_the_right_token_alone() {
     let token = "0123456789abcdef0123456789abcdef";
     let gateway = with_relays(3, &folder, |setup| {
         setup.loaded.config.api.admin_token = Some(Secret::new(token));
-        setup.resolver = Resolver::from_fn(|host: &str| match host.starts_with("new") {
-            true => Ok(vec![[8, 8, 8, 8].into()]),
-            false => Err(ErrorKind::NotFound.into()),
+        setup.dials = true;
+        // The new relay has an address when it is added, and none when it is dialled.
+        let is_known = AtomicBool::new(false);
+        setup.resolver = Resolver::from_fn(move |host: &str| {
+            let is_added = host.starts_with("new") && !is_known.swap(true, Ordering::Relaxed);
+            if is_added { Ok(vec![[8, 8, 8, 8].into()]) } else { Err(ErrorKind::NotFound.into()) }
         });
     })
     .await;

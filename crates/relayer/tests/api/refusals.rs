@@ -30,6 +30,9 @@ async fn refusals_are_listed_by_relay_and_reason() {
     until_refused(&gateway, 1).await;
     sim.publish([1], event);
     until_refused(&gateway, 2).await;
+    // Refusals of the same millisecond have no order.
+    let before = gateway.log.clock().unix_ms();
+    until("another millisecond", || gateway.log.clock().unix_ms() > before).await;
     let expired = gateway.signer.sign(now(&gateway), 1, &[["expiration", "1700000000"]], "");
     sim.publish([1], expired.json().clone());
     until_refused(&gateway, 3).await;

@@ -6,6 +6,7 @@ mod liveness;
 mod memory;
 mod metrics;
 mod parts;
+pub(crate) mod summary;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub(crate) use build::reserve_of;
 pub use build::{Environment, StartError};
 pub use memory::{Memory, MemoryPart};
 pub use parts::Parts;
+pub(crate) use summary::Totals;
 
 #[derive(Debug, thiserror::Error)]
 pub enum DrainError {

@@ -3,13 +3,11 @@
 //! A [`reading`] of the counters costs next to nothing. The [`recorder`] keeps one every ten
 //! seconds for the [`history`]; everything else is computed only when somebody asks. [`figures`]
 //! gathers the state of the gateway, from which [`warnings`] judges and [`view`] makes the JSON.
-//! [`summary`] logs a line every minute.
 
 mod figures;
 mod history;
 mod reading;
 mod recorder;
-pub(crate) mod summary;
 mod view;
 mod warnings;
 

@@ -5,41 +5,8 @@ use std::time::Instant;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::gateway::Parts;
+use crate::gateway::{Parts, Totals};
 use crate::telemetry::histogram::Counts;
-
-/// Counts since the start of the gateway.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Totals {
-    /// WebSocket messages from relays.
-    pub frames: u64,
-    pub new: u64,
-    pub duplicates: u64,
-    pub refused: u64,
-    /// Messages to clients of `/ws` and of event streams.
-    pub to_clients: u64,
-    to_followers: u64,
-    to_sinks: u64,
-}
-
-impl Totals {
-    pub fn of(parts: &Parts) -> Self {
-        let metrics = &parts.metrics;
-        Self {
-            frames: metrics.relay.frames_received.get(),
-            new: metrics.ingest.events_processed.get(),
-            duplicates: metrics.ingest.duplicates.total(),
-            refused: metrics.ingest.dropped.total(),
-            to_clients: metrics.websocket.messages.get(),
-            to_followers: metrics.fanout.messages.get(),
-            to_sinks: parts.sinks.iter().map(|sink| sink.delivered.get()).sum(),
-        }
-    }
-
-    const fn delivered(&self) -> u64 {
-        self.to_clients + self.to_followers + self.to_sinks
-    }
-}
 
 /// The counters at one time.
 #[derive(Debug, Clone)]

@@ -106,7 +106,7 @@ impl EncodeMetric for LatencyHistogram {
             .enumerate()
             .map(|(bucket, count)| {
                 // The library writes this bound as `+Inf`.
-                (if bucket < BOUNDED { upper_bound(bucket) } else { f64::MAX }, *count)
+                (if bucket < BOUNDED { upper_bound(bucket) } else { f64::INFINITY }, *count)
             })
             .collect();
         let sum = Duration::from_micros(self.0.sum.load(Ordering::Relaxed)).as_secs_f64();

@@ -97,7 +97,7 @@ mod tests {
         peers[2].set_repair(Some(crate::relay::RepairProgress::NONE));
         // At first contact, the past is a gap.
         peers[2].restore_coverage(Coverage::resumed(None, [1], now.secs() - 7_200, now, 0), now);
-        peers[0].restore_coverage(Coverage::resumed(None, [1], now.secs(), now, 0), now);
+        peers[0].restore_coverage(Coverage::resumed(None, [1], now.secs() + 1, now, 0), now);
         let census = Census::of(&peers);
         assert_eq!((census.total, census.connected, census.repairing), (5, 3, 1));
         let states = |state: StateName| census.states[state].count;

@@ -161,9 +161,13 @@ fn not_found(gateway: &Parts) -> ApiError {
     let (oldest, newest) = (gateway.log.floor(), gateway.log.head());
     let complete_since_ms = gateway.refusals.extent(None).complete_since_ms;
     let secs = gateway.log.clock().unix_ms().saturating_sub(complete_since_ms) / 1000;
+    let log = match newest {
+        Cursor::START => "The log is empty".to_owned(),
+        newest => format!("The log has the events from {oldest} to {newest}"),
+    };
     let message = format!(
-        "neither the log nor the record of refusals has this id: no relay has sent it, or it was forgotten. The log \
-         has the events from {oldest} to {newest}, and the record has all that were refused in the last {secs} s"
+        "neither the log nor the record of refusals has this id: no relay has sent it, or it was forgotten. {log}, \
+         and the record has all that were refused in the last {secs} s"
     );
     ApiError::not_found("event_not_found", message).with(Details {
         oldest: Some(oldest),

@@ -168,9 +168,12 @@ async fn a_trimmed_event_leaves_its_sequence() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_id_is_not_found_and_the_answer_says_how_far_the_records_go() {
     let gateway = Gateway::start().await;
+    let unknown = format!("/api/events/{}/trace", "0f".repeat(32));
+    let message = gateway.get(&unknown).await.error(404, "event_not_found");
+    assert!(message.contains("The log is empty"), "{message}");
     gateway.append_numbered(5).await;
     gateway.trim_below(2);
-    let answer = gateway.get(&format!("/api/events/{}/trace", "0f".repeat(32))).await;
+    let answer = gateway.get(&unknown).await;
     let message = answer.error(404, "event_not_found");
     assert!(message.contains("events from 2 to 5") && message.contains("refused in the last "), "{message}");
     let body = answer.json();

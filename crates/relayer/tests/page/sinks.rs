@@ -34,7 +34,10 @@ async fn receiver() -> String {
             std::future::ready(answer)
         }
     };
-    let accept = move || std::future::ready(accepts.store(true, Ordering::Relaxed));
+    let accept = move || {
+        accepts.store(true, Ordering::Relaxed);
+        std::future::ready(StatusCode::OK)
+    };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let router = Router::new().route("/events", post(reply)).route("/accept", post(accept));

@@ -7,7 +7,7 @@ const FOLDER = fileURLToPath(new URL("../../../../../docs/images", import.meta.u
 
 const VIEWS = {
   overview: { hash: "overview", ready: ".plot canvas" },
-  sinks: { hash: "sinks", ready: ".table-box[aria-label=Sinks] tbody tr", click: ".table-box[aria-label=Sinks] tbody tr:last-child a" },
+  sinks: { hash: "sinks", ready: ".table-box[aria-label=Sinks] tbody tr", click: ".table-box[aria-label=Sinks] tr:has(.bad-text) a" },
   fanout: { hash: "fanout", ready: process.env.RELAYER_API__ADMIN_TOKEN ? "tbody tr[aria-rowindex]" : ".panel" },
   log: { hash: "log", ready: "tr[data-event]", click: "tr[data-event]:nth-child(3) a" },
   relays: { hash: "relays?sort=first_share&order=desc", ready: ".table tbody tr[aria-rowindex]:not(.row-loading)", click: ".table tbody a" },

@@ -73,6 +73,11 @@ impl Connections {
         }
     }
 
+    /// Sets the limits for new connections.
+    pub(crate) fn set_limits(&self, limits: ClientLimits) {
+        self.slots.set_limits(limits);
+    }
+
     /// Assigns a slot to a connection, or answers with the reason for the refusal and closes the
     /// connection.
     pub(super) async fn enter(&self, stream: TcpStream) -> Option<(TcpStream, Client)> {

@@ -81,12 +81,8 @@ pub fn router(context: Context) -> Router {
     let authorize = from_fn_with_state(context.clone(), middleware::authorize);
     let changing = changing().router.route_layer(authorize);
     let proving = proving().router.route_layer(from_fn(middleware::complete));
-    let cors = cors::layer(context.allowed_origins());
-    let router = finished(reading().router.merge(changing).merge(proving), context);
-    match cors {
-        Some(cors) => router.layer(cors),
-        None => router,
-    }
+    let cors = from_fn_with_state(context.clone(), cors::allow);
+    finished(reading().router.merge(changing).merge(proving), context).layer(cors)
 }
 
 /// The routes of the port `[monitoring] prometheus_port`: only `/metrics`.

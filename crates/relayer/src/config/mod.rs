@@ -36,7 +36,7 @@ pub use environment::environment;
 pub use error::{ConfigErrors, Place, Problem};
 pub use load::{DEFAULT_FILE, Loaded};
 pub use print::template;
-pub use reload::{Source, needs_restart};
+pub use reload::{Source, restart_reason};
 pub use secret::{Secret, SecretFile, SecretKey};
 pub use settings::{
     Api, Config, Deduplication, Fanout, Filters, Monitoring, Nostr, Output, Postgres, Relay, Storage,

@@ -5,18 +5,21 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use wire::Signer;
 
+use super::build::bounds_of;
 use super::liveness::Liveness;
 use super::metrics::Metrics;
+use crate::config::Config;
 use crate::event_log::EventLog;
 use crate::event_log::free_space::Reserve;
+use crate::event_log::retention::Retention;
 use crate::event_log::sequencer::DiskFull;
 use crate::fanout::Fanout;
 use crate::ingest::InboxGauge;
 use crate::ingest::admission::Admission;
 use crate::ingest::dedupe::Dedupe;
 use crate::relay::{InstanceId, Pool};
-use crate::serve::{Clients, Consumers};
-use crate::sink::Sink;
+use crate::serve::{ClientLimits, Clients, ConsumerLimits, Consumers};
+use crate::sink::Workers;
 
 /// The parts of a running gateway that its servers share.
 #[derive(Debug)]
@@ -31,7 +34,9 @@ pub struct Parts {
     pub metrics: Metrics,
     /// The admission policy. A reload replaces it.
     pub admission: Arc<ArcSwap<Admission>>,
-    pub sinks: Arc<[Arc<Sink>]>,
+    pub sinks: Arc<Workers>,
+    /// The bounds of the log. A reload replaces them.
+    pub(super) retention: Arc<ArcSwap<Retention>>,
     /// The clients of `/ws`.
     pub clients: Clients,
     /// The named consumers of `/ws`.
@@ -49,8 +54,22 @@ impl Parts {
         self.metrics.ingest.refresh(&self.inboxes);
         self.metrics.relay.refresh(&self.pool.peers());
         self.metrics.log.refresh(&self.log, &self.disk_full, &self.reserve);
-        self.metrics.sinks.refresh(&self.sinks, &self.log);
+        self.sinks.refresh_metrics();
         self.metrics.process.refresh(&self.memory());
+    }
+
+    /// Takes over the limits and options of a reloaded configuration that cannot fail. `before` is
+    /// the configuration in effect until now.
+    pub(crate) fn set_limits(&self, before: &Config, config: &Config) {
+        self.clients.set_limits(ClientLimits::of(&config.output));
+        self.consumers.set_limits(ConsumerLimits::of(&config.output));
+        self.retention.store(Arc::new(bounds_of(config)));
+        if before.free_bytes_min() != config.free_bytes_min() {
+            self.reserve.set_bytes_min(config.free_bytes_min());
+        }
+        if let Some(fanout) = self.fanout() {
+            fanout.reload(config);
+        }
     }
 
     /// Gives each stage a step to make, without waiting.

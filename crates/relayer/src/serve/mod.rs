@@ -26,7 +26,7 @@ pub(crate) use clients::origin;
 pub use clients::{Client, ClientLimits, Clients, Refused};
 pub use close::CloseReason;
 pub(crate) use consumers::{ConsumerName, EnterError, StartPosition};
-pub use consumers::{Consumers, Forgotten, Share};
+pub use consumers::{ConsumerLimits, Consumers, Forgotten, Share};
 pub(crate) use delivery::ClientTask;
 pub(crate) use event_stream::EventBody;
 pub(crate) use lease::Lease;

@@ -151,6 +151,11 @@ impl Gateway {
         self.free_bytes.store(bytes, Ordering::Relaxed);
     }
 
+    /// Stops gracefully.
+    pub async fn drain(self) {
+        self.running.drain().await.unwrap();
+    }
+
     /// The configuration file that a reload reads.
     pub fn config_file(&self) -> PathBuf {
         self.folder.path().join("config.toml")

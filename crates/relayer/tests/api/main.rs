@@ -27,6 +27,8 @@ mod metrics;
 mod nginx_process;
 mod relays;
 mod reload;
+mod reload_limits;
+mod reload_sinks;
 mod since;
 mod websocket_consumer;
 mod websocket_consumer_names;

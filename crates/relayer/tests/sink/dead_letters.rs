@@ -76,7 +76,8 @@ async fn invariant_4_the_cursor_passes_refused_events_only_when_they_are_stored(
 #[tokio::test(flavor = "multi_thread")]
 async fn one_letter_or_all_are_replayed() {
     let (_folder, mut hook, gateway) = refused().await;
-    let letters = || &gateway.sink(0).dead_letters;
+    let sink = gateway.sink(0);
+    let letters = || &sink.dead_letters;
     assert_eq!(letters().replay(LetterSelector::One(seq(3))), 0, "there is no such letter");
     assert_eq!(letters().replay(LetterSelector::One(seq(6))), 1);
     let post = hook.next().await;

@@ -121,8 +121,7 @@ impl Control {
             crash_point::reached("reload");
             let mut loaded = source.load()?;
             let changed = before.changed_keys(&loaded.config);
-            let (needs_restart, changed) =
-                changed.into_iter().partition(|key| restart_reason(key).is_some());
+            let (needs_restart, changed) = changed.into_iter().partition(|key| restart_reason(key).is_some());
             loaded.config = before.reloaded(&loaded.config);
             let fitted = descriptors::fit_and_log(&loaded, open_files)?;
             let sinks = sinks.plan(&fitted.output)?;

@@ -10,8 +10,8 @@ use prometheus_client::registry::Registry;
 use tower_http::cors::CorsLayer;
 
 use super::auth::Access;
-use super::cors;
 use super::connections::ConnectionMetrics;
+use super::cors;
 use super::origin::WebSocketOptions;
 use crate::clock::unix_ms;
 use crate::config::Config;

@@ -84,3 +84,32 @@ impl Parts {
         self.fanout.get()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+    use std::time::Duration;
+
+    use prometheus_client::registry::Registry;
+    use tempfile::TempDir;
+
+    use super::super::{Environment, Gateway};
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn retention_is_taken_over() {
+        let (folder, mut before) = (TempDir::new().unwrap(), Config::default());
+        before.deduplication.rocksdb_path = folder.path().join("log");
+        before.storage.min_free_bytes = 0;
+        let (identity, environment) = (Arc::new(Signer::from_seed(0)), Environment::of(&before));
+        let environment = Environment { dials: false, ..environment };
+        let gateway = Gateway::build(&before, identity, environment, &mut Registry::default()).unwrap();
+        let mut config = before.clone();
+        config.storage.retention = Some(Duration::from_secs(7_200));
+        config.storage.max_bytes = NonZeroU64::new(1 << 30);
+        gateway.set_limits(&before, &config);
+        let bounds = **gateway.retention.load();
+        assert_eq!((bounds.age_ms_max, bounds.bytes_max), (7_200_000, 1 << 30));
+        gateway.drain().await.unwrap();
+    }
+}

@@ -331,9 +331,8 @@ impl Inner {
             return Ok(false);
         }
         let (now, keep_ms) = (self.log.clock().unix_ms(), self.limits.lock().keep_ms());
-        let is_old = |row: CursorRow| {
-            row.unused_since_ms != 0 && now.saturating_sub(row.unused_since_ms) >= keep_ms
-        };
+        let is_old =
+            |row: CursorRow| row.unused_since_ms != 0 && now.saturating_sub(row.unused_since_ms) >= keep_ms;
         let old: Vec<_> = {
             let known = self.known.lock();
             let old = with_prefix(&known, prefix).filter(|consumer| consumer.row().is_some_and(is_old));

@@ -27,7 +27,7 @@ mod workers;
 pub use command::{Command, CommandError};
 pub use dead_letters::{DeadLetters, LetterSelector};
 pub use metrics::{SinkLabel, SinkMetrics};
-pub use state::{LostRange, Sink, SinkState, SinkStatus};
 pub use setup::SinkSetupError;
+pub use state::{LostRange, Sink, SinkState, SinkStatus};
 pub(crate) use workers::{ApplyError, SinkChanges, SinkPlan};
 pub use workers::{Workers, needed_after};

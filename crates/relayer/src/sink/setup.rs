@@ -32,14 +32,14 @@ pub enum SinkSetupError {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum SinkSettings {
     Tcp(TcpSink),
-    Rest(RestSink),
+    Rest(Box<RestSink>),
 }
 
 impl SinkSettings {
     /// The sinks in the order of the configuration, TCP sinks first.
     pub(super) fn all(output: &Output) -> impl Iterator<Item = Self> {
         let tcp = output.tcp_sinks().into_iter().map(Self::Tcp);
-        tcp.chain(output.rest_sinks().into_iter().map(Self::Rest))
+        tcp.chain(output.rest_sinks().into_iter().map(|sink| Self::Rest(Box::new(sink))))
     }
 
     pub(super) const fn name(&self) -> &SinkName {
@@ -104,7 +104,8 @@ impl Setup {
                 let dialer = Dialer::new(lookups, Arc::new(tls));
                 AnyTransport::Tcp(TcpTransport::new(address, options, dialer))
             }
-            SinkSettings::Rest(RestSink { name, address, options, .. }) => {
+            SinkSettings::Rest(sink) => {
+                let RestSink { name, address, options, .. } = *sink;
                 let tls = self.tls(&name, address.is_https(), options.ca_file.as_deref())?;
                 let client = Client::new(address, options.clone(), tls, lookups)?;
                 AnyTransport::Http(HttpTransport::new(client, options))

@@ -192,7 +192,8 @@ impl Workers {
         }
         let workers = Arc::clone(self);
         let replaced = tokio::task::spawn_blocking(move || workers.replace(plan)).await;
-        let replaced = replaced.unwrap_or_else(|error| Err(StorageError::new("start the sinks", error).into()));
+        let replaced =
+            replaced.unwrap_or_else(|error| Err(StorageError::new("start the sinks", error).into()));
         if let Err(ApplyError::Storage(error)) = &replaced {
             // Some sinks have ended and cannot start.
             self.failed.send_replace(Some(StageFailure::new("a sink", error)));
@@ -268,8 +269,7 @@ impl Workers {
         let (name, common) = (settings.name(), settings.common());
         let (row, is_written) = self.row(name, known, common.start)?;
         let (kind, address) = (settings.kind(), settings.shown_address());
-        let (sink, commands) =
-            Sink::new(name.to_arc(), kind, address, row.cursor, &self.log, &self.metrics)?;
+        let (sink, commands) = Sink::new(name.to_arc(), kind, address, row.cursor, &self.log, &self.metrics)?;
         let sink = Arc::new(sink);
         let ending = watch::Sender::new(None);
         let worker = Worker::new(Context {

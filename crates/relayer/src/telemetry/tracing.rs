@@ -13,8 +13,10 @@ use tracing_subscriber::util::SubscriberInitExt;
 use super::log_buffer;
 use super::record::{self, Lines};
 
+type SetLevel = Box<dyn Fn(&str) + Send + Sync>;
+
 /// Sets the level, unless `RUST_LOG` is set.
-static SET_LEVEL: OnceLock<Box<dyn Fn(&str) + Send + Sync>> = OnceLock::new();
+static SET_LEVEL: OnceLock<SetLevel> = OnceLock::new();
 
 /// Starts logging at this level for the gateway. A `RUST_LOG` that does not parse is reported in
 /// the log itself.

@@ -76,7 +76,8 @@ impl Connection {
 }
 
 async fn until_cursor(gateway: &Gateway, name: &str, cursor: u64) {
-    let has_it = || gateway.sinks.list().iter().any(|sink| &*sink.name == name && sink.saved_cursor().get() == cursor);
+    let has_it =
+        || gateway.sinks.list().iter().any(|sink| &*sink.name == name && sink.saved_cursor().get() == cursor);
     until(&format!("{name} has {cursor}"), has_it).await;
 }
 
@@ -178,14 +179,18 @@ async fn a_configuration_that_cannot_be_used_changes_nothing_at_all() {
     let before = relays(&gateway);
     let refused = reload(&gateway, &format!("{top}{}", changed.table(&unusable))).await;
     let message = refused.error(422, "bad_config");
-    assert!(message.contains("the old one stays in effect") && message.contains("ca_file of the sink changed"), "{message}");
+    assert!(
+        message.contains("the old one stays in effect") && message.contains("ca_file of the sink changed"),
+        "{message}"
+    );
     assert_eq!(relays(&gateway), before);
     gateway.append_numbered(4).await;
     assert_eq!(at_kept.take(4).await, [1, 2, 3, 4]);
     assert_eq!(at_changed.take(4).await, [1, 2, 3, 4]);
 
     // Everything was still unchanged, so it is a change now.
-    let (answer, ()) = tokio::join!(reload(&gateway, &format!("{top}{}", kept.table(""))), at_changed.ends());
+    let usable = format!("{top}{}", kept.table(""));
+    let (answer, ()) = tokio::join!(reload(&gateway, &usable), at_changed.ends());
     assert_eq!(
         answer.json()["changed"],
         json!(["relay.bootstrap_relays", "filters.allowed_kinds", "output.tcp", "api.admin_token"])
@@ -275,7 +280,8 @@ async fn every_sink_gets_every_event_in_order_during_fifty_reloads() {
         let has_all = || sink.highest.load(Ordering::Relaxed) == head;
         until(&format!("{name} has all {head} events"), has_all).await;
     }
-    let counts = |sink: &Steady| (sink.connections.load(Ordering::Relaxed), sink.repeats.load(Ordering::Relaxed));
+    let counts =
+        |sink: &Steady| (sink.connections.load(Ordering::Relaxed), sink.repeats.load(Ordering::Relaxed));
     assert_eq!(counts(&kept), (1, 0), "one connection, and no repeat");
     println!("changing: {:?}, coming: {:?} (connections, repeats)", counts(&changing), counts(&coming));
     assert!(counts(&changing).0 > RELOADS);
@@ -299,7 +305,8 @@ async fn a_reload_while_the_gateway_stops_delays_nothing_and_loses_nothing() {
     let file = gateway.config_file();
     reload(&gateway, &sink.receiver.table("")).await;
     gateway.append_numbered(200).await;
-    let (address, tables) = (gateway.address, [5, 6].map(|max| sink.receiver.table(&format!("max_unacked = {max}"))));
+    let (address, tables) =
+        (gateway.address, [5, 6].map(|max| sink.receiver.table(&format!("max_unacked = {max}"))));
     let (begun, begin) = tokio::sync::oneshot::channel();
     let reloads = tokio::spawn(async move {
         let mut begun = Some(begun);

@@ -12,7 +12,11 @@ fn configure(site: &Site, sinks: &[&str], monitoring: &str) {
 }
 
 async fn until_stored(running: &Running, seq: u64) {
-    running.until("events are stored", async |running| running.json("/status").await["log"]["head"].as_u64() >= Some(seq)).await;
+    running
+        .until("events are stored", async |running| {
+            running.json("/status").await["log"]["head"].as_u64() >= Some(seq)
+        })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

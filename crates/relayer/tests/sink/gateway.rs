@@ -98,6 +98,7 @@ impl Gateway {
     pub async fn stop_within(self, time: Duration) {
         self.running.log.close();
         self.workers.drain(time).await;
+        drop(self.workers);
         closed(self.running).await;
     }
 

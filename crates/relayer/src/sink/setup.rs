@@ -31,14 +31,14 @@ pub enum SinkSetupError {
 /// The configuration of a sink over either transport.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum SinkSettings {
-    Tcp(TcpSink),
+    Tcp(Box<TcpSink>),
     Rest(Box<RestSink>),
 }
 
 impl SinkSettings {
     /// The sinks in the order of the configuration, TCP sinks first.
     pub(super) fn all(output: &Output) -> impl Iterator<Item = Self> {
-        let tcp = output.tcp_sinks().into_iter().map(Self::Tcp);
+        let tcp = output.tcp_sinks().into_iter().map(|sink| Self::Tcp(Box::new(sink)));
         tcp.chain(output.rest_sinks().into_iter().map(|sink| Self::Rest(Box::new(sink))))
     }
 
@@ -99,7 +99,8 @@ impl Setup {
     pub(super) fn transport(&mut self, settings: &SinkSettings) -> Result<AnyTransport, SinkSetupError> {
         let lookups = Arc::clone(&self.lookups);
         Ok(match settings.clone() {
-            SinkSettings::Tcp(TcpSink { name, address, options, .. }) => {
+            SinkSettings::Tcp(sink) => {
+                let TcpSink { name, address, options, .. } = *sink;
                 let tls = self.tls(&name, options.tls, options.ca_file.as_deref())?;
                 let dialer = Dialer::new(lookups, Arc::new(tls));
                 AnyTransport::Tcp(TcpTransport::new(address, options, dialer))

@@ -257,7 +257,7 @@ async fn every_sink_gets_every_event_in_order_during_fifty_reloads() {
         tokio::join!(Steady::start("kept"), Steady::start("changing"), Steady::start("coming"));
     let tables = |turn: usize| {
         let changing = changing.receiver.table(&format!("max_unacked = {}", 10 + turn % 2));
-        let coming = if turn % 2 == 0 { coming.receiver.table("") } else { String::new() };
+        let coming = if turn.is_multiple_of(2) { coming.receiver.table("") } else { String::new() };
         kept.receiver.table("") + &changing + &coming
     };
     let is_over = AtomicBool::new(false);

@@ -92,8 +92,7 @@ async fn a_repair_that_is_broken_off_leaves_no_subscription_behind() {
     assert_eq!(different.len(), past.len(), "{past:?}");
 }
 
-/// The relay is pinged at the new interval and judged by the new limit, over the connection that
-/// was open before.
+/// The relay is pinged at the new interval over the connection that was open before.
 #[tokio::test(flavor = "multi_thread")]
 async fn open_connections_take_over_the_limits() {
     let sim = Sim::builder().seed(102).relays(3).events(0).start().await.expect("starts");
@@ -108,15 +107,10 @@ async fn open_connections_take_over_the_limits() {
     let changes = gateway
         .reload(|config| {
             config.relay.health_check_interval = Duration::from_millis(50);
-            config.relay.max_offences_per_hour = std::num::NonZeroU32::new(1);
             config.relay.max_connections = std::num::NonZeroUsize::new(2).expect("not zero");
         })
         .await;
     assert_eq!(changes, Changes { added: 0, removed: 1 }, "the third is beyond the maximum");
     gateway.until("the relay answers a ping", |gateway| gateway.peer(0).rtt().is_some()).await;
     assert_eq!([0, 1].map(|relay| sim.stats().of(relay, Count::Connections)), [1, 1]);
-    sim.send_text(0, "no message");
-    sim.send_text(0, "no message");
-    gateway.until_in(0, "quarantined").await;
-    assert_eq!(sim.open_connections(1), 1);
 }

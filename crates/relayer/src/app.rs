@@ -20,7 +20,6 @@ use crate::descriptors::{self, TooFew};
 use crate::fanout::identity::{self, IdentityError};
 use crate::fanout::service::FanoutError;
 use crate::gateway::{DrainError, Environment, Gateway, StartError, summary};
-use crate::limits::METRICS_CONNECTIONS_MAX;
 use crate::serve::ClientLimits;
 use crate::systemd::Notifier;
 use crate::tasks::StageFailure;
@@ -57,18 +56,8 @@ pub enum RunError {
 /// # Errors
 /// When the gateway cannot start, a stage fails, or draining takes too long.
 pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
-    let (config, warning) = descriptors::fit(&loaded.config, descriptors::raise())?;
-    let config = &config;
-    if let Some(warning) = warning {
-        // Warns only if the operator set a limit, or if not all listed relays fit; otherwise only
-        // the defaults were too high.
-        let are_named = loaded.config.relay.bootstrap_relays.len() > config.relay.max_connections.get();
-        if are_named || descriptors::KEYS.iter().any(|key| loaded.sets(key)) {
-            tracing::warn!(name: "limits_lowered", "{warning}");
-        } else {
-            tracing::info!(name: "limits_lowered", "{warning}");
-        }
-    }
+    let open_files = descriptors::raise();
+    let config = &descriptors::fit_and_log(loaded, open_files)?;
     let notifier = Arc::new(Notifier::from_environment());
     notifier.status("starting: opening the event log");
     let mut stop_signals = StopSignals::new().map_err(RunError::Signals)?;
@@ -97,10 +86,9 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
         drop(gateway.drain().await);
         return Err(error.into());
     }
-    let (pool, admission) = (Arc::clone(&gateway.pool), Arc::clone(&gateway.admission));
-    let control = Arc::new(Control::new(loaded, pool, admission, Arc::clone(&notifier)));
+    let control = Arc::new(Control::new(loaded, open_files, &gateway, Arc::clone(&notifier)));
     let context = api::Context::new(&gateway, registry, config, Arc::clone(&control));
-    let mut servers = serve(config, &context, listener, metrics_listener);
+    let mut servers = serve(config, &context, &control, listener, metrics_listener);
     let mut helpers = JoinSet::new();
     helpers.spawn(summary::run(Arc::clone(&gateway)));
     helpers.spawn(Arc::clone(context.overview()).run());
@@ -142,19 +130,23 @@ async fn run_and_drain(
 fn serve(
     config: &Config,
     context: &api::Context,
+    control: &Control,
     listener: TcpListener,
     metrics_listener: Option<TcpListener>,
 ) -> JoinSet<()> {
-    let from_address = config.connections_per_address();
-    let places =
-        |in_all| api::Connections::new(ClientLimits { in_all, from_address }, context.connection_metrics());
+    let connections = |limits: fn(&Config) -> ClientLimits| {
+        let connections = api::Connections::new(limits(config), context.connection_metrics());
+        let reloaded = connections.clone();
+        control.on_reload(move |config| reloaded.set_limits(limits(config)));
+        connections
+    };
     let mut servers = JoinSet::new();
     if let Some(listener) = metrics_listener {
         let router = api::metrics_router(context.clone());
-        servers.spawn(api::serve(listener, router, places(METRICS_CONNECTIONS_MAX)));
+        servers.spawn(api::serve(listener, router, connections(ClientLimits::of_metrics_port)));
     }
     let router = api::router(context.clone());
-    let connections = places(config.api.max_connections).behind(api::Proxies::of(&config.api));
+    let connections = connections(ClientLimits::of_connections).behind(api::Proxies::of(&config.api));
     servers.spawn(api::serve(listener, router, connections));
     servers
 }

@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::config::Config;
+use crate::config::{Config, Loaded};
 use crate::limits::{
     DATABASE_FILES_MAX, DIALS_AT_ONCE_MAX, LOOKUPS_AT_ONCE_MAX, METRICS_CONNECTIONS_MAX, OWN_FILES_MAX,
 };
@@ -17,7 +17,7 @@ use crate::limits::{
 const CONNECTIONS_LEAST: usize = 128;
 
 /// The configuration keys that limit connections.
-pub(crate) const KEYS: [&str; 4] =
+const KEYS: [&str; 4] =
     ["relay.max_connections", "output.max_clients", "fanout.max_clients", "api.max_connections"];
 
 /// The system allows too few open files.
@@ -43,6 +43,25 @@ pub(crate) fn raise() -> usize {
     }
     let limit = if raised.is_ok() { maximum } else { current };
     limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
+/// Lowers the limits on relays and clients to fit the descriptors, and logs this.
+///
+/// # Errors
+/// As [`fit`].
+pub(crate) fn fit_and_log(loaded: &Loaded, limit: usize) -> Result<Config, TooFew> {
+    let (config, warning) = fit(&loaded.config, limit)?;
+    if let Some(warning) = warning {
+        // Warns only if the operator set a limit, or if not all listed relays fit; otherwise only
+        // the defaults were too high.
+        let are_named = loaded.config.relay.bootstrap_relays.len() > config.relay.max_connections.get();
+        if are_named || KEYS.iter().any(|key| loaded.sets(key)) {
+            tracing::warn!(name: "limits_lowered", "{warning}");
+        } else {
+            tracing::info!(name: "limits_lowered", "{warning}");
+        }
+    }
+    Ok(config)
 }
 
 /// Lowers the limits on relays and clients to fit the descriptors. Returns a warning if the limits

@@ -95,8 +95,7 @@ impl Setup {
             store.write(*identity.pubkey(), rows).await?;
         }
         gateway.start_fanout(config, address.port()).await?;
-        let (pool, admission) = (Arc::clone(&gateway.pool), Arc::clone(&gateway.admission));
-        let control = Arc::new(Control::new(&self.loaded, pool, admission, Arc::default()));
+        let control = Arc::new(Control::new(&self.loaded, usize::MAX, &gateway, Arc::default()));
         let context = Context::new(&gateway, metrics, config, control);
         let limits = ClientLimits { in_all: NonZeroUsize::MAX, from_address: None };
         let connections = || Connections::new(limits, context.connection_metrics());
@@ -114,7 +113,7 @@ impl Setup {
         let free = Arc::clone(&self.free_bytes);
         let free_space = FreeSpace::from_fn(move || Ok(free.load(Ordering::Relaxed)));
         Environment {
-            reserve: Reserve { free_space, bytes_min: self.reserve_bytes },
+            reserve: Reserve::new(free_space, self.reserve_bytes),
             resolver: self.resolver.clone(),
             clock: self.manual_clock.clock(),
             dials: self.dials,

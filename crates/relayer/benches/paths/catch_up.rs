@@ -68,7 +68,7 @@ async fn measure(behind: usize, fsync: bool) -> Fallible<Found> {
     let before = cpu::used();
     while behind > 0 && !live.is_finished() {
         let begin = Instant::now();
-        deliver(&gateway.sinks, Cursor::START, head).await?;
+        deliver(&gateway.sinks.list(), Cursor::START, head).await?;
         times.push(begin.elapsed());
     }
     let cpu = cpu::used() - before;

@@ -102,7 +102,8 @@ pub fn run() -> Outcome {
             "reading the log              {:>6.2} us of CPU an event",
             cpu::micros_each(reading.cpu, EVENTS as u64)
         );
-        let sinks = gateway.sinks.chunks(SINKS);
+        let sinks = gateway.sinks.list();
+        let sinks = sinks.chunks(SINKS);
         for ((way, receiver), sinks) in WAYS.iter().zip(&mut receivers).zip(sinks) {
             for count in [1, SINKS] {
                 figures.push(way.measure(sinks.get(..count).unwrap_or_default(), &stored, receiver).await?);

@@ -85,6 +85,11 @@ impl Connections {
         Self { proxies, ..self }
     }
 
+    /// Sets the limits for new connections.
+    pub(crate) fn set_limits(&self, limits: ClientLimits) {
+        self.slots.set_limits(limits);
+    }
+
     /// Assigns a slot to a connection from this address, or answers with the reason for the refusal
     /// and closes the connection.
     pub(super) async fn enter(&self, stream: TcpStream, address: IpAddr) -> Option<(TcpStream, Client)> {

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
+use tower_http::cors::CorsLayer;
 
 use super::auth::Access;
 use super::connections::ConnectionMetrics;
+use super::cors;
 use super::origin::WebSocketOptions;
-use crate::config::{Config, WebOrigin};
+use crate::config::Config;
 use crate::control::Control;
 use crate::gateway::Parts;
 use crate::limits::REFUSAL_LOGGED_EVERY;
@@ -24,27 +27,44 @@ struct Inner {
     gateway: Arc<Parts>,
     registry: Registry,
     connection_metrics: Arc<ConnectionMetrics>,
-    websocket: WebSocketOptions,
-    /// The origins whose pages may use the HTTP API.
-    allowed_origins: Vec<WebOrigin>,
-    access: Access,
+    settings: Arc<ArcSwap<Settings>>,
     control: Arc<Control>,
     overview: Arc<Recorder>,
     /// When a refused web page was last logged.
     refused_page_logged: Mutex<Option<Instant>>,
 }
 
+/// The settings of the API that a reload replaces.
+#[derive(Debug)]
+struct Settings {
+    websocket: Arc<WebSocketOptions>,
+    cors: Option<CorsLayer>,
+    access: Arc<Access>,
+}
+
+impl Settings {
+    fn of(config: &Config) -> Self {
+        let access = Access::new(config.api.admin_token.clone(), config.output.bind_address);
+        Self {
+            websocket: Arc::new(WebSocketOptions::from(&config.output)),
+            cors: cors::layer(&config.api.allowed_origins),
+            access: Arc::new(access),
+        }
+    }
+}
+
 impl Context {
     /// `registry` contains the metrics of the gateway. The reported uptime starts now.
     pub fn new(gateway: &Arc<Parts>, mut registry: Registry, config: &Config, control: Arc<Control>) -> Self {
         let connection_metrics = Arc::new(ConnectionMetrics::register(&mut registry));
+        let settings = Arc::new(ArcSwap::from_pointee(Settings::of(config)));
+        let reloaded = Arc::clone(&settings);
+        control.on_reload(move |config| reloaded.store(Arc::new(Settings::of(config))));
         Self(Arc::new(Inner {
             gateway: Arc::clone(gateway),
             registry,
             connection_metrics,
-            websocket: WebSocketOptions::from(&config.output),
-            allowed_origins: config.api.allowed_origins.clone(),
-            access: Access::new(config.api.admin_token.clone(), config.output.bind_address),
+            settings,
             control,
             overview: Arc::new(Recorder::new(gateway)),
             refused_page_logged: Mutex::new(None),
@@ -65,16 +85,17 @@ impl Context {
         &self.0.connection_metrics
     }
 
-    pub(super) fn websocket(&self) -> &WebSocketOptions {
-        &self.0.websocket
+    pub(super) fn websocket(&self) -> Arc<WebSocketOptions> {
+        Arc::clone(&self.0.settings.load().websocket)
     }
 
-    pub(super) fn allowed_origins(&self) -> &[WebOrigin] {
-        &self.0.allowed_origins
+    /// Access of web pages to the HTTP API, if any are allowed.
+    pub(super) fn cors(&self) -> Option<CorsLayer> {
+        self.0.settings.load().cors.clone()
     }
 
-    pub(super) fn access(&self) -> &Access {
-        &self.0.access
+    pub(super) fn access(&self) -> Arc<Access> {
+        Arc::clone(&self.0.settings.load().access)
     }
 
     pub(crate) fn overview(&self) -> &Arc<Recorder> {

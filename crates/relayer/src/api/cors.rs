@@ -1,8 +1,13 @@
 //! Cross-origin access (CORS) of web pages to the HTTP API.
 
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use tower::{Layer, ServiceExt};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
+use super::context::Context;
 use super::middleware::LOG_HEADER;
 use super::start::LAST_EVENT_ID;
 use crate::config::WebOrigin;
@@ -25,4 +30,12 @@ pub(super) fn layer(origins: &[WebOrigin]) -> Option<CorsLayer> {
         .expose_headers([LOG_HEADER, header::RETRY_AFTER])
         .max_age(PREFLIGHT_CACHED);
     Some(layer)
+}
+
+/// Answers requests of web pages, and their preflights, as `[api] allowed_origins` says now.
+pub(super) async fn allow(State(context): State<Context>, request: Request, next: Next) -> Response {
+    match context.cors() {
+        Some(cors) => cors.layer(next).oneshot(request).await.unwrap_or_else(|never| match never {}),
+        None => next.run(request).await,
+    }
 }

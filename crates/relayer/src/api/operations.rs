@@ -18,10 +18,12 @@ use crate::control::{ReloadError, Reloaded};
 use crate::event_log::backup::BackupError;
 use crate::event_log::{Cursor, LogId, Seq, StorageError};
 use crate::limits::PROBLEMS_SHOWN_MAX;
+use crate::sink::ApplyError;
 
 pub(super) const RELOAD: About = About::new(Tag::Operator, "Reloads the configuration")
     .details(
-        "Changes of the relay list and of the filters take effect at once, other changes after a restart. An invalid \
+        "Adds, changes and removes relays and sinks, and replaces filters, limits and tokens. Everything that did not \
+         change keeps its connections. `needs_restart` lists the changes that take effect after a restart. An invalid \
          configuration changes nothing.",
     )
     .errors(&[WRITE, &[(StatusCode::UNPROCESSABLE_ENTITY, "bad_config"), (StatusCode::CONFLICT, "pool_full")]]);
@@ -141,7 +143,11 @@ impl From<ReloadError> for ApiError {
     fn from(error: ReloadError) -> Self {
         let errors = match error {
             ReloadError::Config(errors) => errors,
+            ReloadError::Descriptors(error) => return unusable(&error),
+            ReloadError::SinkSetup(error) => return unusable(&error),
             ReloadError::Pool(error) => return error.into(),
+            ReloadError::Sinks(ApplyError::Stopping) => return Self::stopping(),
+            ReloadError::Sinks(ApplyError::Storage(error)) => return error.into(),
         };
         let count = errors.problems().len();
         let first = errors.problems().first().map(ToString::to_string).unwrap_or_default();
@@ -152,6 +158,12 @@ impl From<ReloadError> for ApiError {
         let details = Details { problems: Some(problems(&errors)), ..Details::default() };
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_config", message).with(details)
     }
+}
+
+/// The error of a configuration whose values are valid but cannot be used on this machine.
+fn unusable(error: &dyn std::error::Error) -> ApiError {
+    let message = format!("the configuration cannot be used, and the old one stays in effect: {error}");
+    ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_config", message)
 }
 
 impl From<BackupError> for ApiError {

@@ -104,13 +104,9 @@ pub fn router(context: Context) -> Router {
     let reading = reading().router.route_layer(read_state);
     let changing = changing().router.route_layer(authorize);
     let proving = proving().router.route_layer(from_fn(middleware::complete));
-    let cors = cors::layer(context.allowed_origins());
+    let cors = from_fn_with_state(context.clone(), cors::allow);
     let routes = open().router.merge(events).merge(reading).merge(changing).merge(proving);
-    let router = finished(routes, context);
-    match cors {
-        Some(cors) => router.layer(cors),
-        None => router,
-    }
+    finished(routes, context).layer(cors)
 }
 
 /// The routes of the port `[monitoring] prometheus_port`: only `/metrics`.

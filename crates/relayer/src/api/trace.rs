@@ -223,8 +223,8 @@ impl Trace {
 
 /// `event` is `None` if the event is trimmed.
 fn at_sinks(gateway: &Parts, seq: Seq, event: Option<&VerifiedEvent>) -> Result<Vec<AtSink>, StorageError> {
-    let sinks = gateway.sinks.iter();
-    sinks.map(|sink| AtSink::of(sink, seq, event, &gateway.log)).collect()
+    let sinks = gateway.sinks.list();
+    sinks.iter().map(|sink| AtSink::of(sink, seq, event, &gateway.log)).collect()
 }
 
 impl AtSink {

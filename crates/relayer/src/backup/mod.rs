@@ -174,7 +174,7 @@ fn require_log(path: &Path) -> Result<(), CommandError> {
 
 /// Returns the space that must stay free on the disk of a folder.
 fn reserve(config: &Config, folder: &Path) -> Reserve {
-    Reserve { free_space: FreeSpace::of(folder.to_owned()), bytes_min: config.storage.min_free_bytes }
+    Reserve::new(FreeSpace::of(folder.to_owned()), config.storage.min_free_bytes)
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, BackupError> {

@@ -18,13 +18,17 @@ pub(super) struct Key<T> {
     pub(super) show: fn(&T) -> Option<String>,
     /// Whether this key has the same value in both. Secrets are compared, too.
     pub(super) same: fn(&T, &T) -> bool,
+    /// Copies the value of the second to the first.
+    pub(super) copy: fn(&mut T, &T),
 }
 
 impl<T: Default> Key<T> {
-    /// The key's text in the template: help, allowed values, and the default or an example.
-    pub(super) fn explain(&self) -> String {
+    /// The key's text in the template: help, allowed values, the remark if there is one, and the
+    /// default or an example.
+    pub(super) fn explain(&self, remark: Option<&str>) -> String {
         let mut text: String = self.doc.iter().map(|line| format!("#{line}\n")).collect();
         text += &format!("# Allowed: {}.\n", (self.allowed)());
+        text.extend(remark.map(|remark| format!("# {remark}\n")));
         match ((self.example)(self.name), (self.show)(&T::default())) {
             (None, Some(default)) => text += &format!("{} = {default}\n", self.name),
             (example, _) => {
@@ -48,6 +52,7 @@ macro_rules! key {
             set: |all, raw| Ok(all.$field$(.$within)? = rules::of_type::<$type>($rule).read(raw)?),
             show: |all| rules::of_type::<$type>($rule).show(&all.$field$(.$within)?),
             same: |one, other| one.$field$(.$within)? == other.$field$(.$within)?,
+            copy: |to, from| to.$field$(.$within)?.clone_from(&from.$field$(.$within)?),
         }
     };
     (@name $name:literal, $($field:tt)*) => { $name };

@@ -41,7 +41,7 @@ pub use load::{DEFAULT_FILE, Loaded};
 pub use network::Network;
 pub use print::template;
 pub use readers::{ReaderConfig, ReaderOptions};
-pub use reload::{Source, needs_restart};
+pub use reload::{Source, restart_reason};
 pub use secret::{Secret, SecretFile, SecretKey, Token};
 pub use settings::{
     Api, Config, Deduplication, Fanout, Filters, Monitoring, Nostr, Output, Postgres, Relay, Storage,

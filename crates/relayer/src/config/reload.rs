@@ -40,14 +40,53 @@ impl Config {
     pub fn changed_keys(&self, other: &Self) -> Vec<String> {
         SETTINGS.iter().filter(|setting| !(setting.key.same)(self, other)).map(Setting::path).collect()
     }
+
+    /// This configuration with the values of `new` that take effect at a reload.
+    #[must_use]
+    pub fn reloaded(&self, new: &Self) -> Self {
+        let mut reloaded = self.clone();
+        for setting in SETTINGS.iter().filter(|setting| setting.effect == Effect::Reload) {
+            (setting.key.copy)(&mut reloaded, new);
+        }
+        reloaded
+    }
 }
 
-/// Whether a new value of this dotted key needs a restart to take effect.
-///
-/// The relays and the filters of events take effect at once. The exception is the maximum size of
-/// an event, because the buffers and limits of every connection depend on it.
-pub fn needs_restart(key: &str) -> bool {
-    let at_once =
-        key == "relay.bootstrap_relays" || (key.starts_with("filters.") && key != "filters.max_event_bytes");
-    !at_once
+/// When a new value of a key takes effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// At a reload. Limits of connections apply to connections that are opened from then on.
+    Reload,
+    /// At the next start, for this reason.
+    Restart(&'static str),
+}
+
+pub(super) const PORTS: &str = "ports are opened at the start";
+pub(super) const PROXIES: &str = "the servers of the ports get the trusted proxies at the start";
+pub(super) const DATABASE: &str = "the database is opened at the start";
+pub(super) const TABLES: &str = "tables in memory get their size at the start";
+pub(super) const DIALLER: &str = "the dialler of relays is set up at the start";
+pub(super) const INGEST: &str = "the threads that verify and commit events get it at the start";
+pub(super) const BUFFERS: &str = "the buffers of every relay connection get their size at the start";
+pub(super) const KEYS: &str = "the gateway's key is read at the start";
+pub(super) const PROOFS: &str = "proofs of keys are checked against the URL of the start";
+pub(super) const FANOUT: &str = "the fan-out and its registry are set up at the start";
+
+impl Effect {
+    /// The line of the template about keys that need a restart.
+    pub(super) const fn remark(self) -> Option<&'static str> {
+        match self {
+            Self::Reload => None,
+            Self::Restart(_) => Some("A change needs a restart."),
+        }
+    }
+}
+
+/// Why a new value of this dotted key needs a restart; `None` if it takes effect at a reload.
+pub fn restart_reason(key: &str) -> Option<&'static str> {
+    let setting = SETTINGS.iter().find(|setting| setting.path() == key)?;
+    match setting.effect {
+        Effect::Reload => None,
+        Effect::Restart(reason) => Some(reason),
+    }
 }

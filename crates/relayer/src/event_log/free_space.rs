@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Reads the bytes that are free for an unprivileged process. Tests replace this function.
 #[derive(Clone)]
@@ -34,11 +35,11 @@ impl FreeSpace {
 }
 
 /// The space that must stay free on a disk, because RocksDB needs the space to flush its memory.
+/// Clones share the limit.
 #[derive(Debug, Clone)]
 pub struct Reserve {
     pub free_space: FreeSpace,
-    /// The bytes that must stay free.
-    pub bytes_min: u64,
+    bytes_min: Arc<AtomicU64>,
 }
 
 /// The disk is too full for a write.
@@ -57,9 +58,23 @@ pub struct NoRoom {
 }
 
 impl Reserve {
+    /// `bytes_min` bytes must stay free.
+    pub fn new(free_space: FreeSpace, bytes_min: u64) -> Self {
+        Self { free_space, bytes_min: Arc::new(AtomicU64::new(bytes_min)) }
+    }
+
     /// No reserve: every write passes.
     pub fn none() -> Self {
-        Self { free_space: FreeSpace::from_fn(|| Ok(u64::MAX)), bytes_min: 0 }
+        Self::new(FreeSpace::from_fn(|| Ok(u64::MAX)), 0)
+    }
+
+    /// The bytes that must stay free.
+    pub fn bytes_min(&self) -> u64 {
+        self.bytes_min.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_bytes_min(&self, bytes_min: u64) {
+        self.bytes_min.store(bytes_min, Ordering::Relaxed);
     }
 
     /// Checks whether `bytes` can be written. Passes if the file system cannot be queried.
@@ -68,8 +83,9 @@ impl Reserve {
     /// When the disk is too full.
     pub fn check(&self, bytes: u64) -> Result<(), NoRoom> {
         let Ok(free) = self.free_space.bytes() else { return Ok(()) };
-        if free < bytes.saturating_add(self.bytes_min) {
-            return Err(NoRoom { free, bytes, min_free_bytes: self.bytes_min });
+        let min_free_bytes = self.bytes_min();
+        if free < bytes.saturating_add(min_free_bytes) {
+            return Err(NoRoom { free, bytes, min_free_bytes });
         }
         Ok(())
     }

@@ -45,7 +45,7 @@ impl Metrics {
         if let Ok(bytes) = reserve.free_space.bytes() {
             set(&self.disk_free, bytes);
         }
-        set(&self.disk_min_free, reserve.bytes_min);
+        set(&self.disk_min_free, reserve.bytes_min());
         for (figure, value) in log.store().figures() {
             set(&self.rocksdb.get_or_create(&[("figure", figure)]), value);
         }

@@ -31,24 +31,28 @@ pub(crate) struct LimitReached {
 
 /// A daily limit; `None` if there is no limit.
 #[derive(Debug)]
-pub(crate) struct DailyLimit(Option<CallCounter>);
+pub(crate) struct DailyLimit(Mutex<Option<CallCounter>>);
 
 #[derive(Debug)]
 struct CallCounter {
     daily_limit: NonZeroU32,
     clock: DefaultClock,
-    limiter: Mutex<Limiter>,
+    limiter: Limiter,
 }
 
 type Limiter = RateLimiter<RateKey, HashMapStateStore<RateKey>, DefaultClock>;
 
 impl DailyLimit {
     pub fn new(daily_limit: Option<NonZeroU32>) -> Self {
-        Self(daily_limit.map(|daily_limit| CallCounter {
-            daily_limit,
-            clock: DefaultClock::default(),
-            limiter: Mutex::new(new_limiter(daily_limit)),
-        }))
+        Self(Mutex::new(daily_limit.map(CallCounter::new)))
+    }
+
+    /// Sets the limit. If it differs from the present one, all callers start again.
+    pub(super) fn set(&self, daily_limit: Option<NonZeroU32>) {
+        let mut counter = self.0.lock();
+        if counter.as_ref().map(|counter| counter.daily_limit) != daily_limit {
+            *counter = daily_limit.map(CallCounter::new);
+        }
     }
 
     /// Counts a call of this key from this address.
@@ -65,15 +69,15 @@ impl DailyLimit {
 
     /// The number of keys and addresses whose calls are counted.
     pub(super) fn callers(&self) -> usize {
-        self.0.as_ref().map_or(0, |counter| counter.limiter.lock().len())
+        self.0.lock().as_ref().map_or(0, |counter| counter.limiter.len())
     }
 
     fn count_all(&self, keys: &[RateKey]) -> Result<(), LimitReached> {
-        let Some(counter) = &self.0 else { return Ok(()) };
-        let mut limiter = counter.limiter.lock();
-        counter.make_room(&mut limiter);
+        let mut counter = self.0.lock();
+        let Some(counter) = counter.as_mut() else { return Ok(()) };
+        counter.make_room();
         for key in keys {
-            limiter.check_key(key).map_err(|until| LimitReached {
+            counter.limiter.check_key(key).map_err(|until| LimitReached {
                 daily_limit: counter.daily_limit,
                 retry_after: until.wait_time_from(counter.clock.now()),
             })?;
@@ -83,19 +87,23 @@ impl DailyLimit {
 }
 
 impl CallCounter {
+    fn new(daily_limit: NonZeroU32) -> Self {
+        Self { daily_limit, clock: DefaultClock::default(), limiter: new_limiter(daily_limit) }
+    }
+
     /// Bounds the memory: drops entries with a full quota. If these are too few, drops all entries,
     /// which is better than refusing honest callers.
-    fn make_room(&self, limiter: &mut Limiter) {
-        if limiter.len() < CALLERS_MAX {
+    fn make_room(&mut self) {
+        if self.limiter.len() < CALLERS_MAX {
             return;
         }
-        limiter.retain_recent();
-        if limiter.len() >= CALLERS_MAX {
+        self.limiter.retain_recent();
+        if self.limiter.len() >= CALLERS_MAX {
             tracing::warn!(
                 name: "daily_limits_reset",
                 "too many callers to count: all daily limits start again"
             );
-            *limiter = new_limiter(self.daily_limit);
+            self.limiter = new_limiter(self.daily_limit);
         }
     }
 }
@@ -130,18 +138,26 @@ mod tests {
         let used_up = limits.count(key(1), address(9)).unwrap_err();
         let a_third = 86_400 / 3;
         assert!((a_third - 60..=a_third).contains(&used_up.retry_after.as_secs()), "{used_up:?}");
-        let mine = limits.0.as_ref().unwrap().limiter.lock().len();
+        let mine = limits.callers();
         assert_eq!(mine, 5, "one key, four addresses");
         for seed in 2..5 {
             assert_eq!(limits.count(key(seed), address(100)), Ok(()));
         }
         assert!(limits.count(key(5), address(100)).is_err());
-        assert_eq!(
-            limits.0.as_ref().unwrap().limiter.lock().len(),
-            mine + 4,
-            "none for the key that was refused"
-        );
+        assert_eq!(limits.callers(), mine + 4, "none for the key that was refused");
         assert_eq!(limits.count(key(6), address(101)), Ok(()));
+    }
+
+    #[test]
+    fn another_limit_starts_again_and_the_same_limit_does_not() {
+        let limits = DailyLimit::new(NonZeroU32::new(1));
+        limits.count(key(1), address(1)).unwrap();
+        limits.set(NonZeroU32::new(1));
+        limits.count(key(1), address(1)).unwrap_err();
+        limits.set(NonZeroU32::new(2));
+        limits.count(key(1), address(1)).unwrap();
+        limits.set(None);
+        assert!((0..10).all(|_| limits.count(key(1), address(1)).is_ok()));
     }
 
     #[test]

@@ -142,8 +142,9 @@ impl Fanout {
         // at the first signal.
         drop(self.keys.with(&follower));
         let (signals, keys) = (Arc::clone(&self.signals), Arc::clone(&self.keys));
-        let source = FollowerSource::new(presence, signals, keys, cursor, self.max_age);
-        let task = ClientTask::new(source, head, self.metrics.counts(), self.patience, taken)
+        let options = self.options();
+        let source = FollowerSource::new(presence, signals, keys, cursor, options.max_age);
+        let task = ClientTask::new(source, head, self.metrics.counts(), options.patience, taken)
             .with_heartbeat(heartbeat);
         let task = match lease {
             Some(lease) => task.with_lease(lease),

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use wire::Signer;
@@ -19,7 +20,7 @@ use super::signals::Signals;
 use crate::config::{Config, Registration};
 use crate::event_log::{Cursor, Cursors, EventLog, StorageError};
 use crate::limits::{SIGNALS_BYTES_MAX, SIGNALS_LOOK_BACK};
-use crate::serve::{ClientLimits, Clients, Consumers, Patience};
+use crate::serve::{ClientLimits, Clients, ConsumerLimits, Consumers, Patience};
 use crate::tasks::StageFailure;
 
 /// The memory of a follow, and of a bot.
@@ -42,6 +43,22 @@ pub enum FanoutError {
     Key,
 }
 
+/// What a reload can change for the next call or connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Options {
+    /// Who may register new bots.
+    registration: Registration,
+    pub(super) patience: Patience,
+    pub(super) max_age: Option<Duration>,
+}
+
+impl Options {
+    fn of(config: &Config) -> Self {
+        let (registration, max_age) = (config.fanout.registration, config.fanout.max_age);
+        Self { registration, patience: Patience::from(&config.output), max_age }
+    }
+}
+
 /// The running fan-out.
 #[derive(Debug)]
 pub struct Fanout {
@@ -51,14 +68,11 @@ pub struct Fanout {
     pub(crate) call_limit: DailyLimit,
     /// Limits the new bots per address.
     pub(crate) new_bot_limit: DailyLimit,
-    /// Who may register new bots.
-    pub registration: Registration,
+    options: ArcSwap<Options>,
     pub clients: Clients,
     pub(super) signals: Arc<Signals>,
     pub(super) keys: Arc<ConversationKeys>,
     pub(super) consumers: Consumers,
-    pub(super) patience: Patience,
-    pub(super) max_age: Option<Duration>,
     pub(super) log: Arc<EventLog>,
     pub(super) metrics: Arc<Metrics>,
     failed: watch::Sender<Option<StageFailure>>,
@@ -79,17 +93,10 @@ impl Fanout {
         port: u16,
     ) -> Result<Arc<Self>, FanoutError> {
         let (fanout, output) = (&config.fanout, &config.output);
-        let limits = RegistryLimits { bots: fanout.max_bots.get(), follows: fanout.max_follows.get() };
+        let limits = RegistryLimits::of(fanout);
         let registry = Registry::open(store, gateway, limits, Arc::clone(metrics)).await?;
-        let limits =
-            ClientLimits { in_all: fanout.max_clients, from_address: output.max_clients_per_address };
-        let consumers = Consumers::open(
-            Cursors::Followers,
-            fanout.max_consumers,
-            output.keep_unused,
-            log,
-            metrics.consumers.clone(),
-        )?;
+        let (limits, gauge) = (ConsumerLimits::of_followers(config), metrics.consumers.clone());
+        let consumers = Consumers::open(Cursors::Followers, limits, log, gauge)?;
         let directory = Arc::clone(registry.directory());
         let gateway_url = GatewayUrl::new(config.api.public_url.clone(), output.bind_address, port);
         let fanout = Arc::new(Self {
@@ -97,8 +104,8 @@ impl Fanout {
             proofs: ProofVerifier::new(gateway_url, log.clock().clone()),
             call_limit: DailyLimit::new(fanout.daily_limit),
             new_bot_limit: DailyLimit::new(fanout.daily_new_bots),
-            registration: fanout.registration,
-            clients: Clients::new(limits, metrics.clients.clone()),
+            options: ArcSwap::from_pointee(Options::of(config)),
+            clients: Clients::new(ClientLimits::of_followers(config), metrics.clients.clone()),
             signals: Arc::new(Signals::new(
                 log,
                 fanout.kinds.clone(),
@@ -108,8 +115,6 @@ impl Fanout {
             )),
             keys: Arc::new(ConversationKeys::new(gateway).ok_or(FanoutError::Key)?),
             consumers,
-            patience: Patience::from(output),
-            max_age: fanout.max_age,
             log: Arc::clone(log),
             metrics: Arc::clone(metrics),
             failed: watch::Sender::new(None),
@@ -117,6 +122,26 @@ impl Fanout {
         });
         fanout.run();
         Ok(fanout)
+    }
+
+    /// Takes over the limits and options of a reloaded configuration.
+    pub(crate) fn reload(&self, config: &Config) {
+        self.registry.set_limits(RegistryLimits::of(&config.fanout));
+        self.call_limit.set(config.fanout.daily_limit);
+        self.new_bot_limit.set(config.fanout.daily_new_bots);
+        self.clients.set_limits(ClientLimits::of_followers(config));
+        self.consumers.set_limits(ConsumerLimits::of_followers(config));
+        self.options.store(Arc::new(Options::of(config)));
+    }
+
+    /// Who may register new bots.
+    pub fn registration(&self) -> Registration {
+        self.options.load().registration
+    }
+
+    /// The options for a new connection.
+    pub(super) fn options(&self) -> Options {
+        **self.options.load()
     }
 
     /// Starts the tasks that run until the process ends.

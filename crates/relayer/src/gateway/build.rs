@@ -31,9 +31,9 @@ use crate::limits::{
     OVERVIEW_LISTENERS_MAX, REPAIRS_AT_ONCE_MAX, SCANS_AT_ONCE_MAX, SEQUENCER_BURSTS_MAX, frame_bytes_max,
 };
 use crate::net::resolver::Resolver;
-use crate::relay::{DialOptions, DialSetupError, Dialer, InstanceId, Pool, Shared};
-use crate::serve::{ClientLimits, Clients, Consumers, Readers};
-use crate::sink::{Sink, SinkSetupError, Workers, needed_after};
+use crate::relay::{DialOptions, DialSetupError, Dialer, InstanceId, LinkLimits, Pool, Shared};
+use crate::serve::{ClientLimits, Clients, ConsumerLimits, Consumers, Readers};
+use crate::sink::{SinkSetupError, Workers, needed_after};
 use crate::tasks::Stages;
 
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +77,7 @@ impl Environment {
 /// Returns the space on the log's disk that is reserved for RocksDB.
 pub(crate) fn reserve_of(config: &Config) -> Reserve {
     let free_space = FreeSpace::of(config.deduplication.rocksdb_path.clone());
-    Reserve { free_space, bytes_min: config.free_bytes_min() }
+    Reserve::new(free_space, config.free_bytes_min())
 }
 
 impl Gateway {
@@ -124,16 +124,16 @@ impl Gateway {
             // Sending fails only if the test has ended.
             let _ = tap.send(submissions);
         }
-        let workers = Workers::start(&config.output, &log, resolver, &metrics.sinks)?;
-        let (max, keep_unused) = (config.output.max_consumers, config.output.keep_unused);
-        let gauge = metrics.websocket.consumers.clone();
-        let consumers = Consumers::open(Cursors::Consumers, max, keep_unused, &log, gauge)?;
+        let sinks = Arc::new(Workers::start(&config.output, &log, resolver, &metrics.sinks)?);
+        let (limits, gauge) = (ConsumerLimits::of(&config.output), metrics.websocket.consumers.clone());
+        let consumers = Consumers::open(Cursors::Consumers, limits, &log, gauge)?;
         let clients = Clients::new(ClientLimits::of(&config.output), metrics.websocket.clients.clone());
         let listeners = ClientLimits { in_all: OVERVIEW_LISTENERS_MAX, from_address: None };
         let listeners = Clients::new(listeners, metrics.process.overview_listeners.clone());
         let readers = Readers::new(&config.api.readers, &metrics.readers);
         start_bloom_rebuild(&mut stages, &dedupe, &stopping)?;
-        start_retention(config, &mut stages, &log, &admission, workers.sinks(), &stopping)?;
+        let retention = Arc::new(ArcSwap::from_pointee(bounds_of(config)));
+        start_retention(&retention, &mut stages, &log, &admission, &sinks, &stopping)?;
         let shared = Arc::new(Shared {
             dialer,
             dedupe: Arc::clone(&dedupe),
@@ -149,8 +149,7 @@ impl Gateway {
                 .map(|key| Arc::clone(key.signer())),
             repairs: Semaphore::new(REPAIRS_AT_ONCE_MAX),
             scans: Arc::new(Semaphore::new(SCANS_AT_ONCE_MAX)),
-            health_check_interval: config.relay.health_check_interval,
-            events_per_second_max: config.relay.max_events_per_second.map(Into::into),
+            link_limits: ArcSwap::from_pointee(LinkLimits::of(config)),
         });
         let (pool, supervisor) = Pool::new(config, shared)?;
         let supervisor = supervisor.with_pulse(liveness.watch("relay-pool"));
@@ -176,7 +175,8 @@ impl Gateway {
             reserve,
             metrics,
             admission,
-            sinks: Arc::clone(workers.sinks()),
+            sinks,
+            retention,
             clients,
             listeners,
             consumers,
@@ -186,7 +186,7 @@ impl Gateway {
             fanout: OnceLock::new(),
             liveness,
         });
-        Ok(Self { parts, workers, stages, supervisor, clock, stop, stopping })
+        Ok(Self { parts, stages, supervisor, clock, stop, stopping })
     }
 }
 
@@ -267,28 +267,32 @@ fn start_bloom_rebuild(
     })
 }
 
-fn start_retention(
-    config: &Config,
-    stages: &mut Stages,
-    log: &Arc<EventLog>,
-    admission: &Arc<ArcSwap<Admission>>,
-    sinks: &Arc<[Arc<Sink>]>,
-    stopping: &Arc<AtomicBool>,
-) -> io::Result<()> {
+/// The configured bounds of the log.
+pub(super) fn bounds_of(config: &Config) -> Retention {
     let age_ms = |age: Duration| u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-    let retention = Retention {
+    Retention {
         age_ms_max: config.storage.retention.map_or(0, age_ms),
         bytes_max: config.storage.max_bytes.map_or(0, Into::into),
         ..Retention::default()
-    };
+    }
+}
+
+fn start_retention(
+    bounds: &Arc<ArcSwap<Retention>>,
+    stages: &mut Stages,
+    log: &Arc<EventLog>,
+    admission: &Arc<ArcSwap<Admission>>,
+    sinks: &Arc<Workers>,
+    stopping: &Arc<AtomicBool>,
+) -> io::Result<()> {
     let (log, admission, stop) = (Arc::clone(log), Arc::clone(admission), Arc::clone(stopping));
-    let sinks = Arc::clone(sinks);
-    // Each run uses the current policy and sinks: ids are deleted only if the policy refuses their
-    // events, and events that a sink still needs are not deleted by age.
+    let (bounds, sinks) = (Arc::clone(bounds), Arc::clone(sinks));
+    // Each run uses the current bounds, policy and sinks: ids are deleted only if the policy
+    // refuses their events, and events that a sink still needs are not deleted by age.
     let present = move || Retention {
-        needed_after: needed_after(&sinks),
+        needed_after: needed_after(&sinks.list()),
         admitted_age_secs_max: admission.load().age_secs_max(),
-        ..retention
+        ..**bounds.load()
     };
     stages.spawn("retention", move || log.keep_trimmed(present, &stop))
 }

@@ -22,7 +22,6 @@ use crate::fanout::service::FanoutError;
 use crate::fanout::{Fanout, registry};
 use crate::limits::{CLIENT_DRAIN_MAX, DRAIN_MAX, GOODBYES_MAX, SINK_DRAIN_MAX};
 use crate::nip19::npub;
-use crate::sink::Workers;
 use crate::tasks::{StageFailure, Stages};
 
 pub(crate) use build::reserve_of;
@@ -44,7 +43,6 @@ pub enum DrainError {
 #[derive(Debug)]
 pub struct Gateway {
     parts: Arc<Parts>,
-    workers: Workers,
     stages: Stages,
     supervisor: JoinHandle<Result<(), StageFailure>>,
     /// Checks the clock for steps.
@@ -103,7 +101,7 @@ impl Gateway {
         self.parts.disk_full.give_up();
         self.supervisor.abort();
         self.clock.abort();
-        drop(self.workers);
+        self.parts.sinks.abort();
         // The supervised tasks end with the supervisor.
         let _ = (&mut self.supervisor).await;
         let outcome = self.stages.join().await;
@@ -124,7 +122,7 @@ impl Gateway {
         };
         tokio::select! {
             failure = self.stages.failure() => failure,
-            failure = self.workers.failure() => failure,
+            failure = self.parts.sinks.failure() => failure,
             failure = of_fanout => failure,
             error = self.parts.log.failure() => StageFailure::new("a reader of the log", error),
             Err(panic) = &mut self.clock => StageFailure::new("the clock watcher", panic),
@@ -164,7 +162,7 @@ impl Gateway {
         }
         let outcome = self.stages.join().await;
         self.parts.log.close();
-        tokio::join!(self.workers.drain(SINK_DRAIN_MAX), drain_clients(&self.parts));
+        tokio::join!(self.parts.sinks.drain(SINK_DRAIN_MAX), drain_clients(&self.parts));
         outcome
     }
 }

@@ -31,7 +31,7 @@ impl Totals {
             refused: metrics.ingest.dropped.total(),
             to_clients: metrics.websocket.messages.get(),
             to_followers: metrics.fanout.messages.get(),
-            to_sinks: parts.sinks.iter().map(|sink| sink.delivered.get()).sum(),
+            to_sinks: parts.sinks.list().iter().map(|sink| sink.delivered.get()).sum(),
         }
     }
 

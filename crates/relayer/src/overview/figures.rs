@@ -102,7 +102,8 @@ impl Figures {
                 _ => {}
             }
         }
-        let sinks = parts.sinks.iter().map(|sink| SinkFigures {
+        let sinks = parts.sinks.list();
+        let sinks = sinks.iter().map(|sink| SinkFigures {
             name: Arc::clone(&sink.name),
             state: sink.state(),
             lag: head.get().saturating_sub(sink.cursor().get()),
@@ -121,7 +122,7 @@ impl Figures {
             log_bytes,
             is_write_stopped,
             free_bytes: parts.reserve.free_space.bytes().ok(),
-            min_free_bytes: parts.reserve.bytes_min,
+            min_free_bytes: parts.reserve.bytes_min(),
             resident_bytes: resident_bytes(),
             memory_limit_bytes: memory::memory_limit_bytes(),
             is_clock_in_doubt: !parts.log.clock().status().deletes_by_age,

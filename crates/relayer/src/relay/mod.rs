@@ -33,5 +33,5 @@ pub use peer::{
     StateName,
 };
 pub use pool::{Added, Changes, Pool, PoolError, Removed};
-pub use shared::Shared;
+pub use shared::{LinkLimits, Shared};
 pub use transport::{DialError, DialOptions, DialSetupError, Dialer, InformationError, InstanceId, Reach};

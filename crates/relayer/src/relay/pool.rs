@@ -7,13 +7,14 @@
 
 mod wanted;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use self::wanted::{ADDED, REMOVED, WantedRelays};
 use crate::clock::Now;
@@ -25,7 +26,7 @@ use crate::pulse::Pulse;
 use crate::relay::link::{self, DesiredState};
 use crate::relay::peer::{Coverage, Peer, Stated};
 use crate::relay::protocol::Subscription;
-use crate::relay::shared::Shared;
+use crate::relay::shared::{LinkLimits, Shared};
 use crate::relay::silence::Silence;
 use crate::relay::transport::{DialError, Dialer};
 use crate::tasks::StageFailure;
@@ -81,7 +82,7 @@ pub struct Pool {
     commands: mpsc::Sender<Command>,
     dialer: Arc<Dialer>,
     /// Whether added relays must have public addresses.
-    is_public_only: bool,
+    is_public_only: AtomicBool,
 }
 
 /// The relays that have a task, in the order in which they became wanted.
@@ -98,7 +99,7 @@ struct Peers {
 enum Command {
     Add(RelayUrl, oneshot::Sender<Result<Added, PoolError>>),
     Remove(RelayUrl, oneshot::Sender<Result<Removed, PoolError>>),
-    Reload(Vec<RelayUrl>, BTreeSet<u16>, oneshot::Sender<Result<Changes, PoolError>>),
+    Reload(Box<Config>, oneshot::Sender<Result<Changes, PoolError>>),
     /// Wakes the supervisor, so that it shows that it makes progress.
     Probe,
 }
@@ -128,7 +129,7 @@ impl Pool {
             pulse: Arc::default(),
         };
         supervisor.start_and_stop()?;
-        let is_public_only = !config.relay.allow_private_addresses;
+        let is_public_only = AtomicBool::new(!config.relay.allow_private_addresses);
         // The pool outlives the connections, so it keeps only the dialer: `shared` holds the
         // inboxes open.
         Ok((Self { peers, commands: sender, dialer: Arc::clone(&shared.dialer), is_public_only }, supervisor))
@@ -152,7 +153,7 @@ impl Pool {
         if self.find(&url).is_some() {
             return Ok(Added::AlreadyWanted);
         }
-        if self.is_public_only && !self.peers.read().configured.contains(&url) {
+        if self.is_public_only.load(Ordering::Relaxed) && !self.peers.read().configured.contains(&url) {
             self.dialer.check(&url).await?;
         }
         self.send(|reply| Command::Add(url, reply)).await?
@@ -166,15 +167,15 @@ impl Pool {
         self.send(|reply| Command::Remove(url.clone(), reply)).await?
     }
 
-    /// Applies the relays and kinds of a new configuration. Relays in both configurations keep
-    /// their connections.
+    /// Applies the relays, the kinds and the limits of a new configuration. Relays in both
+    /// configurations keep their connections.
     ///
     /// # Errors
     /// If the stored rows of a new relay cannot be read.
     pub async fn reload(&self, config: &Config) -> Result<Changes, PoolError> {
-        let relays = config.relay.bootstrap_relays.clone();
-        let kinds = config.filters.allowed_kinds.clone();
-        self.send(|reply| Command::Reload(relays, kinds, reply)).await?
+        let changes = self.send(|reply| Command::Reload(Box::new(config.clone()), reply)).await??;
+        self.is_public_only.store(!config.relay.allow_private_addresses, Ordering::Relaxed);
+        Ok(changes)
     }
 
     /// Wakes the supervisor, which then beats its [pulse](Supervisor::with_pulse).
@@ -242,8 +243,7 @@ impl Supervisor {
     /// # Errors
     /// If a connection task panics.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), StageFailure> {
-        let mut looks = tokio::time::interval(self.silence.interval());
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looks = self.looks();
         let mut steps = self.shared.log.clock().steps();
         loop {
             self.pulse.beat();
@@ -251,7 +251,12 @@ impl Supervisor {
                 self.connections.spawn(link::run(peer, Arc::clone(&self.shared), desired));
             }
             tokio::select! {
-                Some(command) = self.commands.recv() => self.apply(command).await,
+                Some(command) = self.commands.recv() => {
+                    self.apply(command).await;
+                    if looks.period() != self.silence.interval() {
+                        looks = self.looks();
+                    }
+                }
                 Some(ended) = self.connections.join_next() => {
                     ended.map_err(|panic| StageFailure::new("a relay's connection", panic))?;
                 }
@@ -275,24 +280,41 @@ impl Supervisor {
         Ok(())
     }
 
+    /// The times at which silent relays are looked for.
+    fn looks(&self) -> Interval {
+        let mut looks = tokio::time::interval(self.silence.interval());
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        looks
+    }
+
     /// Applies a command. The sender may have stopped waiting for the reply.
     async fn apply(&mut self, command: Command) {
         match command {
             Command::Add(url, reply) => _ = reply.send(self.add(url).await),
             Command::Remove(url, reply) => _ = reply.send(self.remove(url).await),
-            Command::Reload(configured, kinds, reply) => {
-                self.wanted.configured = configured;
-                let subscription = self.subscription.with_kinds(&kinds);
-                if subscription != *self.subscription {
-                    self.subscription = Arc::new(subscription);
-                    for desired in self.tasks.values() {
-                        desired.send_replace(DesiredState::Connected(Arc::clone(&self.subscription)));
-                    }
-                }
-                let _ = reply.send(self.start_and_stop().map_err(PoolError::from));
-            }
+            Command::Reload(config, reply) => _ = reply.send(self.reload(&config).map_err(PoolError::from)),
             Command::Probe => crash_point::reached("pool_probe"),
         }
+    }
+
+    fn reload(&mut self, config: &Config) -> Result<Changes, StorageError> {
+        self.wanted.configured.clone_from(&config.relay.bootstrap_relays);
+        self.connections_max = config.relay.max_connections.get();
+        self.trusts_all = config.relay.allow_private_addresses;
+        self.offences_an_hour_max = config.relay.max_offences_per_hour.map(Into::into);
+        for peer in &self.peers.read().list {
+            peer.offences.set_max(self.offences_an_hour_max);
+        }
+        self.silence.set_after(config.relay.silent_after);
+        let (subscription, limits) = (Subscription::new(config), LinkLimits::of(config));
+        let present = self.shared.link_limits.swap(Arc::new(limits));
+        if subscription != *self.subscription || limits != *present {
+            self.subscription = Arc::new(subscription);
+            for desired in self.tasks.values() {
+                desired.send_replace(DesiredState::Connected(Arc::clone(&self.subscription)));
+            }
+        }
+        self.start_and_stop()
     }
 
     async fn add(&mut self, url: RelayUrl) -> Result<Added, PoolError> {

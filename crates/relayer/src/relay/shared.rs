@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 use wire::Signer;
 
+use crate::config::Config;
 use crate::event_log::EventLog;
 use crate::ingest::{self, Dedupe, Inboxes, Refusals};
 use crate::relay::peer::Metrics;
@@ -31,8 +33,24 @@ pub struct Shared {
     pub repairs: Semaphore,
     /// Limits the log scans that run at once for reconciliations.
     pub(crate) scans: Arc<Semaphore>,
-    /// The time between two health checks of a connection.
+    /// Replaced by a reload.
+    pub link_limits: ArcSwap<LinkLimits>,
+}
+
+/// Limits of every connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkLimits {
+    /// The time between two health checks.
     pub health_check_interval: Duration,
-    /// The maximum rate at which a connection reads frames; `None` for no limit.
-    pub(crate) events_per_second_max: Option<u32>,
+    /// The maximum rate at which frames are read; `None` for no limit.
+    pub events_per_second_max: Option<u32>,
+}
+
+impl LinkLimits {
+    pub(crate) fn of(config: &Config) -> Self {
+        Self {
+            health_check_interval: config.relay.health_check_interval,
+            events_per_second_max: config.relay.max_events_per_second.map(Into::into),
+        }
+    }
 }

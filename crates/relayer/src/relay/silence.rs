@@ -34,6 +34,10 @@ impl Silence {
         Self { after, heard: HashMap::new() }
     }
 
+    pub fn set_after(&mut self, after: Duration) {
+        self.after = after;
+    }
+
     /// The time between two calls of [`check`](Self::check).
     pub fn interval(&self) -> Duration {
         (self.after / 4).max(Duration::from_millis(100))

@@ -11,8 +11,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::config::Output;
-use crate::limits::CLIENT_CLOSE_MAX;
+use crate::config::{Config, Output};
+use crate::limits::{CLIENT_CLOSE_MAX, METRICS_CONNECTIONS_MAX};
 
 /// Limits on the number of clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,21 @@ impl ClientLimits {
     /// The limits for `/ws`.
     pub const fn of(output: &Output) -> Self {
         Self { in_all: output.max_clients, from_address: output.max_clients_per_address }
+    }
+
+    /// The limits for `/fanout`.
+    pub const fn of_followers(config: &Config) -> Self {
+        Self { in_all: config.fanout.max_clients, from_address: config.output.max_clients_per_address }
+    }
+
+    /// The limits for the port that serves only metrics.
+    pub(crate) fn of_metrics_port(config: &Config) -> Self {
+        Self { in_all: METRICS_CONNECTIONS_MAX, from_address: config.connections_per_address() }
+    }
+
+    /// The limits for other connections to the API.
+    pub(crate) fn of_connections(config: &Config) -> Self {
+        Self { in_all: config.api.max_connections, from_address: config.connections_per_address() }
     }
 }
 
@@ -44,13 +59,18 @@ pub enum Refused {
 /// The connected clients. Clones share the state.
 #[derive(Debug, Clone)]
 pub struct Clients {
-    limits: ClientLimits,
-    /// Clients per address. Addresses without clients have no entry.
-    addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    counted: Arc<Mutex<Counted>>,
     connected: watch::Sender<usize>,
     gauge: Gauge,
     /// Set when the gateway stops: the time by which all clients must have disconnected.
     deadline: watch::Sender<Option<Instant>>,
+}
+
+#[derive(Debug)]
+struct Counted {
+    limits: ClientLimits,
+    /// Clients per address. Addresses without clients have no entry.
+    addresses: HashMap<IpAddr, usize>,
 }
 
 /// A connected client, which counts until this value is dropped.
@@ -65,12 +85,16 @@ impl Clients {
     /// Starts without clients. The gauge tracks the number of clients.
     pub fn new(limits: ClientLimits, gauge: Gauge) -> Self {
         Self {
-            limits,
-            addresses: Arc::default(),
+            counted: Arc::new(Mutex::new(Counted { limits, addresses: HashMap::new() })),
             connected: watch::Sender::new(0),
             gauge,
             deadline: watch::Sender::new(None),
         }
+    }
+
+    /// Sets the limits for new clients. Connected clients stay, even above the limits.
+    pub(crate) fn set_limits(&self, limits: ClientLimits) {
+        self.counted.lock().limits = limits;
     }
 
     /// Registers a client.
@@ -78,7 +102,7 @@ impl Clients {
     /// # Errors
     /// When the gateway is stopping or a limit is reached.
     pub fn enter(&self, address: IpAddr) -> Result<Client, Refused> {
-        self.enter_within(address, self.limits.from_address)
+        self.enter_as(address, false)
     }
 
     /// Registers a connection that a proxy may use for several clients, so that no limit per
@@ -87,27 +111,29 @@ impl Clients {
     /// # Errors
     /// As [`enter`](Self::enter).
     pub(crate) fn enter_shared(&self, address: IpAddr) -> Result<Client, Refused> {
-        self.enter_within(address, None)
+        self.enter_as(address, true)
     }
 
-    fn enter_within(&self, address: IpAddr, max: Option<NonZeroUsize>) -> Result<Client, Refused> {
+    fn enter_as(&self, address: IpAddr, is_shared: bool) -> Result<Client, Refused> {
         let deadline = self.deadline.subscribe();
         if deadline.borrow().is_some() {
             return Err(Refused::Stopping);
         }
         let origin = origin(address);
         // Counts under the lock, so that two clients cannot both take the last place.
-        let mut addresses = self.addresses.lock();
-        if self.connected() >= self.limits.in_all.get() {
-            return Err(Refused::TooMany(self.limits.in_all));
+        let mut counted = self.counted.lock();
+        let Counted { limits, addresses } = &mut *counted;
+        if self.connected() >= limits.in_all.get() {
+            return Err(Refused::TooMany(limits.in_all));
         }
         let from_here = addresses.get(&origin).copied().unwrap_or_default();
+        let max = limits.from_address.filter(|_| !is_shared);
         if let Some(max) = max.filter(|max| from_here >= max.get()) {
             return Err(Refused::TooManyFromAddress(max));
         }
         addresses.insert(origin, from_here + 1);
         self.connected.send_modify(|connected| *connected += 1);
-        drop(addresses);
+        drop(counted);
         self.gauge.inc();
         Ok(Client { clients: self.clone(), origin, deadline })
     }
@@ -161,13 +187,13 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        let mut addresses = self.clients.addresses.lock();
-        match addresses.get_mut(&self.origin) {
+        let mut counted = self.clients.counted.lock();
+        match counted.addresses.get_mut(&self.origin) {
             Some(from_here) if *from_here > 1 => *from_here -= 1,
-            _ => drop(addresses.remove(&self.origin)),
+            _ => drop(counted.addresses.remove(&self.origin)),
         }
         self.clients.connected.send_modify(|connected| *connected -= 1);
-        drop(addresses);
+        drop(counted);
         self.clients.gauge.dec();
     }
 }
@@ -211,7 +237,20 @@ mod tests {
         drop(clients.enter(from("192.0.2.1")).unwrap());
         drop((second, other));
         assert_eq!((clients.connected(), clients.gauge.get()), (0, 0));
-        assert!(clients.addresses.lock().is_empty(), "addresses without clients are removed");
+        assert!(clients.counted.lock().addresses.is_empty(), "addresses without clients are removed");
+    }
+
+    #[test]
+    fn other_limits_apply_to_new_clients() {
+        let clients = clients(2, 0);
+        let both = [(); 2].map(|()| clients.enter(from("192.0.2.1")).unwrap());
+        let limits = |max| ClientLimits { in_all: NonZeroUsize::new(max).unwrap(), from_address: None };
+        clients.set_limits(limits(1));
+        assert_eq!(clients.connected(), 2, "nobody is disconnected");
+        assert!(clients.enter(from("192.0.2.1")).is_err());
+        clients.set_limits(limits(3));
+        drop(clients.enter(from("192.0.2.1")).unwrap());
+        drop(both);
     }
 
     #[test]

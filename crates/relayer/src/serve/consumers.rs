@@ -19,7 +19,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 
 use super::lease::{Busy, Consumer, Lease, name};
-use crate::config::SinkName;
+use crate::config::{Config, Output, SinkName};
 use crate::event_log::query::CursorError;
 use crate::event_log::{Cursor, CursorRow, Cursors, EventLog, Seq, StorageError};
 use crate::limits::CONSUMER_LEASE_WAIT_MAX;
@@ -53,6 +53,31 @@ pub(crate) enum StartPosition {
     After(Cursor),
     /// Every consumer starts after this cursor, even if a cursor is stored.
     Seek(Cursor),
+}
+
+/// Limits on all consumers of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConsumerLimits {
+    /// The maximum number of consumers.
+    pub max: NonZeroUsize,
+    /// How long a consumer that does not connect is kept.
+    pub keep_unused: Duration,
+}
+
+impl ConsumerLimits {
+    /// The limits for `/ws`.
+    pub const fn of(output: &Output) -> Self {
+        Self { max: output.max_consumers, keep_unused: output.keep_unused }
+    }
+
+    /// The limits for `/fanout`.
+    pub const fn of_followers(config: &Config) -> Self {
+        Self { max: config.fanout.max_consumers, keep_unused: config.output.keep_unused }
+    }
+
+    fn keep_ms(&self) -> u64 {
+        u64::try_from(self.keep_unused.as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 /// A limit on the consumers of one owner.
@@ -119,8 +144,7 @@ pub struct Consumers(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     table: Cursors,
-    max: NonZeroUsize,
-    keep_ms: u64,
+    limits: Mutex<ConsumerLimits>,
     log: Arc<EventLog>,
     known: Mutex<Known>,
     gauge: Gauge,
@@ -129,20 +153,18 @@ struct Inner {
 type Known = BTreeMap<Arc<str>, Arc<Consumer>>;
 
 impl Consumers {
-    /// Loads the consumers from the database, and deletes those unused for `keep_unused`. The gauge
+    /// Loads the consumers from the database, and deletes those unused for too long. The gauge
     /// tracks the number of consumers.
     ///
     /// # Errors
     /// When RocksDB fails.
     pub fn open(
         table: Cursors,
-        max: NonZeroUsize,
-        keep_unused: Duration,
+        limits: ConsumerLimits,
         log: &Arc<EventLog>,
         gauge: Gauge,
     ) -> Result<Self, StorageError> {
-        let keep_ms = u64::try_from(keep_unused.as_millis()).unwrap_or(u64::MAX);
-        for consumer in log.forget_unused(table, |_| false, keep_ms)? {
+        for consumer in log.forget_unused(table, |_| false, limits.keep_ms())? {
             tracing::info!(
                 name: "consumer_expired",
                 consumer, "deleted a consumer that had not connected for keep_unused_hours"
@@ -154,8 +176,13 @@ impl Consumers {
         });
         let known: Known = known.collect();
         update_gauge(&gauge, &known);
-        let (log, known) = (Arc::clone(log), Mutex::new(known));
-        Ok(Self(Arc::new(Inner { table, max, keep_ms, log, known, gauge })))
+        let (limits, log, known) = (Mutex::new(limits), Arc::clone(log), Mutex::new(known));
+        Ok(Self(Arc::new(Inner { table, limits, log, known, gauge })))
+    }
+
+    /// Sets the limits from now on. Consumers above the maximum stay.
+    pub(crate) fn set_limits(&self, limits: ConsumerLimits) {
+        *self.0.limits.lock() = limits;
     }
 
     /// Acquires the lease of the consumer with this key, and adds the consumer if it is new. If
@@ -237,8 +264,9 @@ impl Inner {
         {
             return Err(EnterError::TooManyShared(max));
         }
-        if known.len() >= self.max.get() {
-            return Err(EnterError::TooMany(self.max));
+        let max = self.limits.lock().max;
+        if known.len() >= max.get() {
+            return Err(EnterError::TooMany(max));
         }
         let cursor = self.start_cursor(start)?;
         // The row is stored when the lease starts. If the lease never starts, the consumer counts
@@ -308,10 +336,9 @@ impl Inner {
         if !self.log.clock().deletes_by_age() {
             return Ok(false);
         }
-        let now = self.log.clock().unix_ms();
-        let is_old = |row: CursorRow| {
-            row.unused_since_ms != 0 && now.saturating_sub(row.unused_since_ms) >= self.keep_ms
-        };
+        let (now, keep_ms) = (self.log.clock().unix_ms(), self.limits.lock().keep_ms());
+        let is_old =
+            |row: CursorRow| row.unused_since_ms != 0 && now.saturating_sub(row.unused_since_ms) >= keep_ms;
         let old: Vec<_> = {
             let known = self.known.lock();
             let old = with_prefix(&known, prefix).filter(|consumer| consumer.row().is_some_and(is_old));

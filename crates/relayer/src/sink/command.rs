@@ -25,7 +25,7 @@ pub(super) struct PendingCommand {
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// The sink's worker has ended.
-    #[error("the gateway is stopping")]
+    #[error("the sink or the gateway is stopping")]
     Stopping,
     /// The disk is full. Nothing has changed.
     #[error(transparent)]

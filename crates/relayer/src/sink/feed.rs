@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use super::state::Sink;
+use super::transport::{Ending, retired};
 use crate::event_log::reader::{Chunk, ReadError, Reader};
 use crate::event_log::{Cursor, Entry, EventLog, StorageError};
 
@@ -17,6 +20,7 @@ pub(super) struct Feed {
     chunk: Option<(Chunk, usize)>,
     /// The last sequence that was returned or lost.
     at: Cursor,
+    ending: watch::Receiver<Option<Ending>>,
     is_over: bool,
 }
 
@@ -26,18 +30,24 @@ pub(super) enum Refilled {
     More,
     /// Retention trimmed everything up to this cursor before the sink had it.
     Lost(Cursor),
-    /// The log is closed and every entry was returned.
+    /// Every entry was returned, and the log is closed or a reload ends the sink.
     Over,
 }
 
 impl Feed {
-    pub(super) fn after(cursor: Cursor, log: &Arc<EventLog>, sink: &Arc<Sink>) -> Self {
+    pub(super) fn after(
+        cursor: Cursor,
+        log: &Arc<EventLog>,
+        sink: &Arc<Sink>,
+        ending: watch::Receiver<Option<Ending>>,
+    ) -> Self {
         Self {
             reader: log.reader(cursor),
             log: Arc::clone(log),
             sink: Arc::clone(sink),
             chunk: None,
             at: cursor,
+            ending,
             is_over: false,
         }
     }
@@ -46,6 +56,10 @@ impl Feed {
     /// sink that wants few events does not occupy the thread.
     pub(super) fn next_in_memory(&mut self) -> Option<&Entry> {
         if self.chunk.is_none() {
+            self.is_over |= self.ending.borrow().is_some_and(|ending| ending.is_retired);
+            if self.is_over {
+                return None;
+            }
             self.chunk = Some((self.reader.next_in_memory()?, 0));
         }
         if self.chunk.as_ref().is_some_and(|(chunk, given)| *given >= chunk.entries().len()) {
@@ -63,7 +77,7 @@ impl Feed {
         self.chunk.is_none()
     }
 
-    /// Whether the log is closed and every entry was returned.
+    /// Whether there are no more entries, because the log is closed or a reload ends the sink.
     pub(super) const fn is_over(&self) -> bool {
         self.is_over && self.chunk.is_none()
     }
@@ -75,7 +89,12 @@ impl Feed {
 
     /// Waits for more entries. Cancel-safe.
     pub(super) async fn refill(&mut self) -> Result<Refilled, StorageError> {
-        match self.reader.next().await {
+        let read = tokio::select! {
+            biased; // A sink that ends takes no more entries, even if there are some.
+            () = retired(&mut self.ending) => Ok(None),
+            read = self.reader.next() => read,
+        };
+        match read {
             Ok(Some(chunk)) => {
                 let first = chunk.entries().first().map(|entry| entry.seq);
                 self.chunk = Some((chunk, 0));

@@ -1,7 +1,5 @@
 //! The metrics of sinks.
 
-use std::sync::Arc;
-
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -58,8 +56,30 @@ metrics! {
 }
 
 impl SinkMetrics {
+    /// Removes the metrics of a sink that was removed from the configuration.
+    pub(super) fn forget(&self, sink: &str) {
+        for state in SinkStatus::iter() {
+            self.state.remove(&SinkStateLabel { sink: sink.to_owned(), state: state.into() });
+        }
+        let label = SinkLabel::new(sink);
+        for gauge in [&self.lag, &self.dead_letters] {
+            gauge.remove(&label);
+        }
+        for counter in [
+            &self.delivered,
+            &self.reconnects,
+            &self.ack_errors,
+            &self.retries,
+            &self.refused,
+            &self.dead_letters_dropped,
+            &self.lost,
+        ] {
+            counter.remove(&label);
+        }
+    }
+
     /// Updates the gauges from the state of the sinks.
-    pub(crate) fn refresh(&self, sinks: &[Arc<Sink>], log: &EventLog) {
+    pub(super) fn refresh<'a>(&self, sinks: impl Iterator<Item = &'a Sink>, log: &EventLog) {
         for sink in sinks {
             let present = SinkStatus::from(&sink.state());
             for state in SinkStatus::iter() {

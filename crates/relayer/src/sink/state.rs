@@ -64,7 +64,7 @@ pub enum SinkState {
         /// Unix milliseconds.
         since_ms: u64,
     },
-    /// The gateway is stopping.
+    /// The gateway is stopping, or a reload ends the sink.
     Stopped,
 }
 

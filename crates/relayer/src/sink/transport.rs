@@ -25,7 +25,7 @@ pub(super) trait Transport: Send + 'static {
 /// Why a transport returns.
 #[derive(Debug)]
 pub(super) enum Interruption {
-    /// The gateway is stopping, and the sink has everything or ran out of time.
+    /// The sink or the gateway is stopping, and the sink has everything or ran out of time.
     Stopping,
     Command(PendingCommand),
     /// Deliver nothing more until an operator resumes the sink, for this reason.
@@ -52,44 +52,59 @@ pub(super) struct Context {
 impl Context {
     /// Reads the log after the events that the sink has.
     pub(super) fn feed(&self) -> Feed {
-        Feed::after(self.sink.cursor(), &self.log, &self.sink)
+        Feed::after(self.sink.cursor(), &self.log, &self.sink, self.interrupts.ending.clone())
     }
+}
+
+/// How a sink ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ending {
+    /// The time by which the sink must be disconnected.
+    pub(super) by: Instant,
+    /// Whether a reload ends this sink alone: the sink then gets only what is in flight. If the
+    /// gateway stops, the sink gets the rest of the log.
+    pub(super) is_retired: bool,
 }
 
 /// Tells a transport when to return.
 #[derive(Debug)]
 pub(super) struct Interrupts {
-    /// Set when the gateway stops: the time by which sinks must be disconnected.
-    pub(super) deadline: watch::Receiver<Option<Instant>>,
+    /// Set when the sink or the gateway stops.
+    pub(super) ending: watch::Receiver<Option<Ending>>,
     pub(super) commands: mpsc::Receiver<PendingCommand>,
 }
 
 impl Interrupts {
-    /// Waits for a command, or until the gateway stops.
+    /// Waits for a command, or until the sink stops.
     pub(super) async fn next(&mut self) -> Interruption {
         self.next_draining(false).await
     }
 
-    /// Like [`next`](Self::next), but if `may_drain` is set, a stopping gateway interrupts only at
-    /// the deadline, so that the sink can get the rest of the log.
+    /// Like [`next`](Self::next), but if `may_drain` is set, a stop interrupts only at the
+    /// deadline, so that the sink can get the rest of its events.
     pub(super) async fn next_draining(&mut self, may_drain: bool) -> Interruption {
-        let Self { deadline, commands } = self;
+        let Self { ending, commands } = self;
         tokio::select! {
             command = commands.recv() => command.map_or(Interruption::Stopping, Interruption::Command),
-            () = stopping(deadline, may_drain) => Interruption::Stopping,
+            () = stopping(ending, may_drain) => Interruption::Stopping,
         }
     }
 
-    /// The time by which the sink must be disconnected; `None` while the gateway runs.
+    /// The time by which the sink must be disconnected; `None` while it is not stopping.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        *self.deadline.borrow()
+        self.ending.borrow().map(|ending| ending.by)
     }
 }
 
-async fn stopping(deadline: &mut watch::Receiver<Option<Instant>>, may_drain: bool) {
+async fn stopping(ending: &mut watch::Receiver<Option<Ending>>, may_drain: bool) {
     // If the sender was dropped, the gateway has ended, too.
-    let by = deadline.wait_for(Option::is_some).await.ok().and_then(|deadline| *deadline);
-    if let Some(by) = by.filter(|_| may_drain) {
-        sleep_until(by).await;
+    let ending = ending.wait_for(Option::is_some).await.ok().and_then(|ending| *ending);
+    if let Some(ending) = ending.filter(|_| may_drain) {
+        sleep_until(ending.by).await;
     }
+}
+
+/// Returns when a reload ends the sink.
+pub(super) async fn retired(ending: &mut watch::Receiver<Option<Ending>>) {
+    drop(ending.wait_for(|ending| ending.is_some_and(|ending| ending.is_retired)).await);
 }

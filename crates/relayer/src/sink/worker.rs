@@ -1,5 +1,5 @@
 //! The task of one sink: runs its transport, and applies the operator's commands in between, until
-//! the gateway stops.
+//! the sink or the gateway stops.
 
 use super::command::{Command, PendingCommand};
 use super::state::SinkState;
@@ -19,7 +19,7 @@ impl Worker {
         Self { context, parked: None }
     }
 
-    /// Delivers to the sink until the gateway stops.
+    /// Delivers to the sink until the sink or the gateway stops.
     ///
     /// # Errors
     /// When RocksDB fails; then the process must stop.

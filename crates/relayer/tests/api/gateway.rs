@@ -154,6 +154,11 @@ impl Gateway {
         self.free_bytes.store(bytes, Ordering::Relaxed);
     }
 
+    /// Stops gracefully.
+    pub async fn drain(self) {
+        self.running.drain().await.unwrap();
+    }
+
     /// The configuration file that a reload reads.
     pub fn config_file(&self) -> PathBuf {
         self.folder.path().join("config.toml")
@@ -196,10 +201,15 @@ impl Gateway {
         Consumer::connect(&format!("ws://{}/ws{query}", self.address)).await.unwrap()
     }
 
-    /// A client that sends its handshake and then never reads.
+    /// A client of `/ws` that sends its handshake and then never reads.
     pub async fn connect_stalled(&self, query: &str) -> TcpStream {
+        self.connect_stalled_to(&format!("/ws{query}")).await
+    }
+
+    /// A client of this path that sends its handshake and then never reads.
+    pub async fn connect_stalled_to(&self, path: &str) -> TcpStream {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        stream.write_all(handshake(&format!("/ws{query}")).as_bytes()).await.unwrap();
+        stream.write_all(handshake(path).as_bytes()).await.unwrap();
         stream
     }
 }

@@ -35,6 +35,8 @@ mod readers_limits;
 mod refusals;
 mod relays;
 mod reload;
+mod reload_limits;
+mod reload_sinks;
 mod since;
 mod trace;
 mod websocket_consumer;

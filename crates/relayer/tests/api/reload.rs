@@ -1,10 +1,10 @@
-//! `POST /api/config/reload`.
+//! `POST /api/config/reload`: the answer, and files that are refused.
 
 use serde_json::json;
 
 use crate::gateway::{Gateway, Setup};
 
-async fn reload(gateway: &Gateway, configuration: &str) -> crate::gateway::Response {
+pub async fn reload(gateway: &Gateway, configuration: &str) -> crate::gateway::Response {
     std::fs::write(gateway.config_file(), configuration).unwrap();
     gateway.change("POST", "/api/config/reload", "").await
 }
@@ -15,7 +15,7 @@ async fn differences_are_applied_and_reported() {
     let gateway = Gateway::start_with(Setup { relays, ..Setup::default() }).await;
     let kept = gateway.pool.peers().remove(1);
     let new = "
-        relay.max_connections = 5
+        relay.max_connections = 3
         relay.bootstrap_relays = ['wss://b.example', 'wss://c.example', 'wss://d.example']
         filters.allowed_kinds = [1]
         output.batch_size = 7
@@ -29,15 +29,28 @@ async fn differences_are_applied_and_reported() {
                 "relays_added": 2,
                 "relays_removed": 1,
                 "filters_changed": true,
-                // The file lacks two settings of the running gateway: the log folder and the sink.
+                "changed": [
+                    "relay.bootstrap_relays",
+                    "relay.max_connections",
+                    "filters.allowed_kinds",
+                    "output.tcp",
+                    "api.admin_token",
+                ],
+                // The file lacks the sink of the running gateway.
+                "sinks": { "added": [], "changed": [], "removed": ["archive"], "unchanged": [] },
+                // The file lacks the log's settings, too.
                 "needs_restart": [
                     "deduplication.rocksdb_path",
                     "storage.fsync",
                     "storage.tail_bytes",
                     "output.batch_size",
-                    "output.tcp",
-                    "api.admin_token",
                 ],
+                "restart_reasons": {
+                    "deduplication.rocksdb_path": "the database is opened at the start",
+                    "storage.fsync": "the database is opened at the start",
+                    "storage.tail_bytes": "tables in memory get their size at the start",
+                    "output.batch_size": "the threads that verify and commit events get it at the start",
+                },
             })
         )
     );
@@ -46,7 +59,9 @@ async fn differences_are_applied_and_reported() {
     let urls: Vec<_> = peers.iter().map(|peer| peer.url.as_str()).collect();
     assert_eq!(urls, ["wss://b.example", "wss://c.example", "wss://d.example"]);
 
-    let again = gateway.change("POST", "/api/config/reload", "{}").await.json();
+    let token = "authorization: Bearer correct-horse-battery-staple";
+    let again = gateway.call("POST", "/api/config/reload", &["host: localhost", token], "{}").await.json();
+    assert_eq!((&again["changed"], &again["needs_restart"]), (&json!([]), &answer.json()["needs_restart"]));
     assert_eq!((&again["relays_added"], &again["filters_changed"]), (&json!(0), &json!(false)));
 }
 

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use moltrade_relayer::config::{Config, needs_restart};
+use moltrade_relayer::config::{Config, restart_reason};
 
 use super::{accepted, parse};
 
@@ -64,15 +64,27 @@ fn another_secret_in_the_same_file_is_a_change() {
 }
 
 #[test]
-fn relays_and_filters_take_effect_at_once() {
-    for at_once in ["relay.bootstrap_relays", "filters.allowed_kinds", "filters.max_age_hours"] {
-        assert!(!needs_restart(at_once), "{at_once}");
+fn most_keys_take_effect_at_a_reload_and_the_others_say_why_not() {
+    for at_once in ["relay.bootstrap_relays", "filters.max_age_hours", "output.tcp", "api.admin_token"] {
+        assert_eq!(restart_reason(at_once), None, "{at_once}");
     }
-    for later in
-        ["filters.max_event_bytes", "relay.max_connections", "output.websocket_port", "api.admin_token"]
-    {
-        assert!(needs_restart(later), "{later}");
+    for later in ["filters.max_event_bytes", "output.websocket_port", "storage.fsync"] {
+        assert!(restart_reason(later).is_some_and(|reason| reason.ends_with("at the start")), "{later}");
     }
+    let template = moltrade_relayer::config::template();
+    for (line, is_marked) in [("fsync = true", true), ("slow_client_lag = 10000", false)] {
+        let before = template.split(&format!("\n{line}\n")).next().unwrap();
+        assert_eq!(before.ends_with("# A change needs a restart."), is_marked, "{line}");
+    }
+}
+
+#[test]
+fn a_reload_takes_over_only_what_needs_no_restart() {
+    let before = accepted("filters.allowed_kinds = [1]\nstorage.fsync = false\noutput.max_clients = 5", &[]);
+    let new = accepted("filters.allowed_kinds = [2]\nstorage.fsync = true\noutput.batch_size = 7", &[]);
+    let reloaded = before.reloaded(&new);
+    assert_eq!(before.changed_keys(&reloaded), ["filters.allowed_kinds", "output.max_clients"]);
+    assert_eq!(reloaded.changed_keys(&new), ["storage.fsync", "output.batch_size"]);
 }
 
 #[test]

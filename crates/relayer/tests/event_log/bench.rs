@@ -40,7 +40,7 @@ impl Running {
     }
 
     pub fn open_with(folder: &Path, options: Options) -> Self {
-        let log = open(folder, options.fsync, Reserve { free_space: options.free_space, bytes_min: 1_000 });
+        let log = open(folder, options.fsync, Reserve::new(options.free_space, 1_000));
         let disk_full = Arc::new(DiskFull::default());
         let sequencer_options = SequencerOptions { batch_size: options.batch_size };
         let sequencer =

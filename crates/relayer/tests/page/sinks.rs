@@ -74,7 +74,7 @@ async fn sinks_and_consumers_are_shown_and_controlled() {
     let gateway = start(&folder, &text, |_| {}).await;
     let key = Signer::from_seed(7);
     append(&gateway, (0..EVENTS).map(|_| event(&key, 1, HOSTILE)).collect()).await;
-    let analytics = gateway.sinks.iter().find(|sink| &*sink.name == "analytics").unwrap();
+    let analytics = gateway.sinks.list().into_iter().find(|sink| &*sink.name == "analytics").unwrap();
     until("all events are rejected", || analytics.dead_letters.len() == EVENTS).await;
     let connected = tokio::spawn(read(consumer(&gateway, "indexer", 4).await));
     drop(consumer(&gateway, "old", 1).await);

@@ -14,6 +14,7 @@ mod log_format;
 mod program;
 mod prometheus;
 mod receivers;
+mod reload;
 mod sinks;
 mod start;
 mod status;

@@ -4,6 +4,7 @@ use moltrade_relayer::ingest::DropReason;
 use moltrade_relayer::relay::Changes;
 use relay_sim::{Behaviour, Count, Limits, Sim};
 use std::collections::HashSet;
+use std::time::Duration;
 
 use crate::gateway::Gateway;
 use crate::only;
@@ -89,4 +90,27 @@ async fn a_repair_that_is_broken_off_leaves_no_subscription_behind() {
     let past = past_requests();
     let different: HashSet<&String> = past.iter().collect();
     assert_eq!(different.len(), past.len(), "{past:?}");
+}
+
+/// The relay is pinged at the new interval over the connection that was open before.
+#[tokio::test(flavor = "multi_thread")]
+async fn open_connections_take_over_the_limits() {
+    let sim = Sim::builder().seed(102).relays(3).events(0).start().await.expect("starts");
+    let gateway = Gateway::configured(&sim, |config| {
+        config.relay.health_check_interval = Duration::from_secs(86_400);
+    })
+    .await;
+    for relay in 0..3 {
+        gateway.until_in(relay, "live").await;
+    }
+    assert_eq!(gateway.peer(0).rtt(), None);
+    let changes = gateway
+        .reload(|config| {
+            config.relay.health_check_interval = Duration::from_millis(50);
+            config.relay.max_connections = std::num::NonZeroUsize::new(2).expect("not zero");
+        })
+        .await;
+    assert_eq!(changes, Changes { added: 0, removed: 1 }, "the third is beyond the maximum");
+    gateway.until("the relay answers a ping", |gateway| gateway.peer(0).rtt().is_some()).await;
+    assert_eq!([0, 1].map(|relay| sim.stats().of(relay, Count::Connections)), [1, 1]);
 }

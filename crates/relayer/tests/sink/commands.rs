@@ -82,7 +82,7 @@ async fn a_request_in_flight_may_end_before_a_pause() {
     let gateway = Gateway::start_with(&folder, &hook.output(""));
     gateway.append(1..=3);
     let post = hook.next().await;
-    let sink = std::sync::Arc::clone(gateway.sink(0));
+    let sink = gateway.sink(0);
     let paused = tokio::spawn(async move { sink.command(Command::Pause).await });
     hook.nothing().await;
     post.take();

@@ -75,15 +75,15 @@ async fn invariant_4_the_cursor_passes_refused_events_only_when_they_are_stored(
 #[tokio::test(flavor = "multi_thread")]
 async fn one_letter_or_all_are_replayed() {
     let (_folder, mut hook, gateway) = refused().await;
-    let letters = || &gateway.sink(0).dead_letters;
-    assert_eq!(letters().replay(LetterSelector::One(seq(3))), 0, "there is no such letter");
-    assert_eq!(letters().replay(LetterSelector::One(seq(6))), 1);
+    let sink = || gateway.sink(0);
+    assert_eq!(sink().dead_letters.replay(LetterSelector::One(seq(3))), 0, "there is no such letter");
+    assert_eq!(sink().dead_letters.replay(LetterSelector::One(seq(6))), 1);
     let post = hook.next().await;
     assert_eq!((post.date(), kept(&gateway).len()), (6, 5), "it is a letter until it is delivered");
     post.take();
-    until("four letters", || letters().len() == 4).await;
+    until("four letters", || sink().dead_letters.len() == 4).await;
     assert_eq!(kept(&gateway), [2, 4, 8, 10]);
-    assert_eq!(letters().replay(LetterSelector::All), 4);
+    assert_eq!(sink().dead_letters.replay(LetterSelector::All), 4);
     // New events alternate with replays.
     gateway.append(11..=12);
     let mut dates = Vec::new();
@@ -96,9 +96,9 @@ async fn one_letter_or_all_are_replayed() {
     }
     let old: Vec<u64> = dates.iter().copied().filter(|date| *date <= 10).collect();
     assert_eq!(old, [2, 4, 8, 10], "{dates:?}");
-    until("one letter", || letters().len() == 1 && letters().replaying() == 0).await;
+    until("one letter", || sink().dead_letters.len() == 1 && sink().dead_letters.replaying() == 0).await;
     gateway.until_delivered(0, 12).await;
-    let letter = letters().get(seq(8)).unwrap().unwrap();
+    let letter = sink().dead_letters.get(seq(8)).unwrap().unwrap();
     assert_eq!((letter.tries, &*letter.reason), (2, "it answered 400 Bad Request"));
     hook.nothing().await;
     gateway.stop().await;

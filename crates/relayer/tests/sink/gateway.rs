@@ -64,12 +64,12 @@ impl Gateway {
         self.running.append(events(seqs));
     }
 
-    pub fn sinks(&self) -> &[Arc<Sink>] {
-        self.workers.sinks()
+    pub fn sinks(&self) -> Vec<Arc<Sink>> {
+        self.workers.list()
     }
 
-    pub fn sink(&self, index: usize) -> &Arc<Sink> {
-        &self.workers.sinks()[index]
+    pub fn sink(&self, index: usize) -> Arc<Sink> {
+        self.workers.list().swap_remove(index)
     }
 
     /// The stored cursor.
@@ -98,6 +98,7 @@ impl Gateway {
     pub async fn stop_within(self, time: Duration) {
         self.running.log.close();
         self.workers.drain(time).await;
+        drop(self.workers);
         closed(self.running).await;
     }
 

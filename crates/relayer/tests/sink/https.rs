@@ -140,7 +140,8 @@ async fn an_unusable_ca_file_stops_the_start() {
     let ca_file = folder.path().join("ca.pem");
     let start = || {
         let output = sink("127.0.0.1:1".parse().unwrap(), &ca_file);
-        let started = Workers::start(&output, &running.log, Resolver::system(), &SinkMetrics::default());
+        let started =
+            Workers::start(&output, &running.log, Resolver::system(), &Arc::<SinkMetrics>::default());
         started.map(|_| ()).unwrap_err().to_string()
     };
     let named = format!("ca_file of the sink a = \"{}\": the file ", ca_file.display());

@@ -53,7 +53,7 @@ async fn retention_by_age_waits_for_the_slowest_sink() {
         until("the cursor on disk", || gateway.sink(index).saved_cursor().get() == acked).await;
     }
     let trim = || {
-        let needed_after = needed_after(gateway.sinks());
+        let needed_after = needed_after(&gateway.sinks());
         let retention = Retention { age_ms_max: 1, needed_after, ..Retention::default() };
         gateway.running.log.trim(retention, 15_001).unwrap();
         gateway.running.log.floor().get()

@@ -320,8 +320,12 @@ async fn an_unusable_ca_file_stops_the_start() {
         let sinks = vec![sink("archive", &receiver, &options)];
         let gateway = Gateway::start(&folder, &[]);
         let output = Output { tcp: sinks, ..Output::default() };
-        let started =
-            Workers::start(&output, &gateway.running.log, Resolver::system(), &SinkMetrics::default());
+        let started = Workers::start(
+            &output,
+            &gateway.running.log,
+            Resolver::system(),
+            &std::sync::Arc::<SinkMetrics>::default(),
+        );
         let error = started.expect_err(reason).to_string();
         let begin = format!("ca_file of the sink archive = \"{}\": {reason}", path.display());
         assert!(error.starts_with(&begin), "{error}");

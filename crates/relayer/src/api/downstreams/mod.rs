@@ -62,7 +62,7 @@ pub(super) async fn list(State(context): State<Context>) -> Result<Json<List>, A
     let head = context.log.head();
     let shown = on_disk(move || {
         let shown: Result<Vec<Shown>, StorageError> =
-            context.sinks.iter().map(|sink| Shown::of(sink, &context.log, head)).collect();
+            context.sinks.list().iter().map(|sink| Shown::of(sink, &context.log, head)).collect();
         shown
     });
     Ok(Json(List { head, downstreams: shown.await? }))
@@ -130,7 +130,7 @@ fn no_such_sink() -> ApiError {
 
 fn find(context: &Context, name: NameInPath) -> Result<Arc<Sink>, ApiError> {
     let Path(name) = name.map_err(|_| no_such_sink())?;
-    context.sinks.iter().find(|sink| *sink.name == *name).cloned().ok_or_else(no_such_sink)
+    context.sinks.list().into_iter().find(|sink| *sink.name == *name).ok_or_else(no_such_sink)
 }
 
 impl From<CommandError> for ApiError {

@@ -74,7 +74,7 @@ pub(in crate::api) async fn register(
     let name = BotName::new(&name).ok_or(Refusal::BadName)?;
     call.require_key(&bot)?;
     call.count(fanout)?;
-    let new_bots = match fanout.registration {
+    let new_bots = match fanout.registration() {
         _ if call.is_admin() => NewBots::Approved,
         Registration::Open => NewBots::Approved,
         Registration::Approve => NewBots::Pending,

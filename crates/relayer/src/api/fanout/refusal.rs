@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn a_full_disk_has_its_own_code() {
         let folder = TempDir::new().unwrap();
-        let room = Reserve { free_space: FreeSpace::from_fn(|| Ok(0)), bytes_min: 1 };
+        let room = Reserve::new(FreeSpace::from_fn(|| Ok(0)), 1);
         let options = StoreOptions { fsync: false, ..StoreOptions::default() };
         let log = EventLog::open_with(folder.path(), options, 1 << 20, Clock::system(), room).unwrap();
         let full = RegistryError::from(log.check_room().unwrap_err());

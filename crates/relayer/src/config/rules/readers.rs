@@ -85,7 +85,7 @@ impl Rule for Readers {
              # Allowed: {}.\nname = \"dashboard\"\n",
             sink_name().allowed()
         );
-        text.extend(READER_OPTIONS.iter().map(crate::config::key::Key::explain));
+        text.extend(READER_OPTIONS.iter().map(|key| key.explain(None)));
         Some(text)
     }
 }

@@ -126,8 +126,8 @@ impl<O: SinkTable> Rule for Sinks<O> {
              # The name in the log, the metrics and the API. The cursor is stored under this name.\n\
              # Allowed: {names}.\nname = \"indexer\"\n# {what}\n# Allowed: {addresses}.\naddress = \"{address}\"\n"
         );
-        text.extend(O::OPTIONS.iter().map(Key::explain));
-        text.extend(COMMON_OPTIONS.iter().map(Key::explain));
+        text.extend(O::OPTIONS.iter().map(|key| key.explain(None)));
+        text.extend(COMMON_OPTIONS.iter().map(|key| key.explain(None)));
         Some(text)
     }
 }

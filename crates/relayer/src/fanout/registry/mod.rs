@@ -19,6 +19,7 @@ mod writes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::MutexGuard;
 use tokio::time::{Instant, sleep, timeout};
@@ -26,7 +27,7 @@ use wire::{PublicKey, Signer};
 
 use super::keys::MessageKey;
 use super::shared_secret;
-use crate::config::Config;
+use crate::config::{Config, Fanout};
 use crate::event_log::EventLog;
 use crate::fanout::Metrics;
 use crate::limits::{REGISTRY_RETRY, REGISTRY_RETRY_SELDOM, REGISTRY_START_MAX};
@@ -52,6 +53,12 @@ pub struct RegistryLimits {
     pub follows: usize,
 }
 
+impl RegistryLimits {
+    pub(super) const fn of(fanout: &Fanout) -> Self {
+        Self { bots: fanout.max_bots.get(), follows: fanout.max_follows.get() }
+    }
+}
+
 #[derive(Debug)]
 pub struct Registry {
     store: Arc<dyn Store>,
@@ -63,7 +70,7 @@ pub struct Registry {
     /// time of the last full read.
     write_lock: tokio::sync::Mutex<Option<Instant>>,
     health: HealthMonitor,
-    limits: RegistryLimits,
+    limits: Mutex<RegistryLimits>,
     is_loaded: AtomicBool,
     metrics: Arc<Metrics>,
 }
@@ -109,7 +116,7 @@ impl Registry {
             directory: Arc::default(),
             write_lock: tokio::sync::Mutex::default(),
             health,
-            limits,
+            limits: Mutex::new(limits),
             is_loaded: AtomicBool::new(false),
             metrics,
         });
@@ -120,6 +127,11 @@ impl Registry {
             Err(error) => return Err(error),
         }
         Ok(registry)
+    }
+
+    /// Sets the limits for new rows.
+    pub(super) fn set_limits(&self, limits: RegistryLimits) {
+        *self.limits.lock() = limits;
     }
 
     /// The bots and follows in memory.

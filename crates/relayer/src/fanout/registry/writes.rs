@@ -110,7 +110,7 @@ impl Registry {
     ) -> Result<Registered, RegistryError> {
         let until = Instant::now() + REGISTRY_TIMEOUT;
         let guard = self.lock_for_write(until).await?;
-        let is_full = self.directory.len().0 >= self.limits.bots;
+        let is_full = self.directory.len().0 >= self.limits.lock().bots;
         let evicted = if is_full { self.directory.oldest_idle_bot() } else { None };
         let is_approved = new_bots == NewBots::Approved;
         let mut row = BotRow { pubkey, name, registered_at_ms: unix_ms(), is_approved };
@@ -188,7 +188,7 @@ impl Registry {
             }
         }
         let is_at_follow_limit = self.directory.is_at_follow_limit(&key.follower);
-        let is_full = self.directory.len().1 >= self.limits.follows;
+        let is_full = self.directory.len().1 >= self.limits.lock().follows;
         let (mut is_new, mut since_ms) = (false, row.since_ms);
         let mut decide = |rows: &[Option<Row>]| match rows.first() {
             Some(Some(Row::Follow(there))) => {

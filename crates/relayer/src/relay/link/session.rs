@@ -22,7 +22,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, sleep_until, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, sleep_until, timeout};
 use wire::websocket::{ClientFrame, DecodeError};
 
 use super::connection::{DesiredState, changed, desired_subscription};
@@ -102,7 +102,7 @@ impl<'a> RelaySession<'a> {
             peer,
             shared,
             requests: Arc::default(),
-            throttle: Throttle::new(shared.events_per_second_max),
+            throttle: Throttle::new(shared.link_limits.load().events_per_second_max),
             useful: false,
             ping: None,
             pongs: Pongs::default(),
@@ -154,11 +154,7 @@ impl<'a> RelaySession<'a> {
     ) -> Result<Infallible, DisconnectReason> {
         let requests = Arc::clone(&self.requests);
         let mut conversation = Some(self.converse(&subscription));
-        let interval = self.shared.health_check_interval;
-        // A random first delay spreads the pings of relays that connected together.
-        let first = Instant::now() + interval.mul_f64(0.5 + rand::random::<f64>() / 2.0);
-        let mut health = tokio::time::interval_at(first, interval);
-        health.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut health = health_checks(self.shared.link_limits.load().health_check_interval);
         let mut resume: Option<Instant> = None;
         let mut steps = self.shared.log.clock().steps();
         loop {
@@ -203,6 +199,11 @@ impl<'a> RelaySession<'a> {
                 }
                 () = changed(desired) => {
                     let wanted = desired_subscription(desired).ok_or(DisconnectReason::Stopping)?;
+                    let limits = **self.shared.link_limits.load();
+                    if health.period() != limits.health_check_interval {
+                        health = health_checks(limits.health_check_interval);
+                    }
+                    self.throttle.set(limits.events_per_second_max);
                     if wanted != subscription {
                         subscription = wanted;
                         requests.stop_proving();
@@ -433,6 +434,15 @@ async fn drive(conversation: &mut Option<RunningConversation>, requests: &Reques
         }
     })
     .await
+}
+
+/// The times of the health checks of a connection.
+fn health_checks(interval: Duration) -> Interval {
+    // A random first delay spreads the pings of relays that connected together.
+    let first = Instant::now() + interval.mul_f64(0.5 + rand::random::<f64>() / 2.0);
+    let mut checks = tokio::time::interval_at(first, interval);
+    checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    checks
 }
 
 async fn send(socket: &mut Socket, frame: ClientFrame<'_>) -> Result<(), DisconnectReason> {

@@ -21,6 +21,13 @@ impl Throttle {
         Self { a_second, left: f64::from(a_second.unwrap_or(0)), at: None }
     }
 
+    /// Sets another rate.
+    pub fn set(&mut self, a_second: Option<u32>) {
+        if a_second != self.a_second {
+            *self = Self::new(a_second);
+        }
+    }
+
     /// Takes tokens for frames that were read.
     pub fn count(&mut self, frames: u64) {
         self.left -= frames as f64;
@@ -53,6 +60,20 @@ mod tests {
         assert_eq!(throttle.wait(start + Duration::from_secs(60)), None);
         throttle.count(101);
         assert!(throttle.wait(start + Duration::from_secs(60)).is_some(), "quiet minutes are not saved up");
+    }
+
+    #[test]
+    fn another_rate_applies_at_once() {
+        let (mut throttle, start) = (Throttle::new(None), Instant::now());
+        throttle.count(1 << 40);
+        throttle.set(Some(10));
+        assert_eq!(throttle.wait(start), None, "what came before does not count");
+        throttle.count(15);
+        assert!(throttle.wait(start).is_some());
+        throttle.set(Some(10));
+        assert!(throttle.wait(start).is_some(), "the same rate changes nothing");
+        throttle.set(None);
+        assert_eq!(throttle.wait(start), None);
     }
 
     #[test]

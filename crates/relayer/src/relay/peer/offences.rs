@@ -5,7 +5,7 @@
 //! bucket also drains with the events that the relay sends, because a relay that carries more
 //! events also passes on more forgeries. The budget is not stored: a restart clears it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -18,8 +18,8 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// A relay's offence budget.
 #[derive(Debug)]
 pub struct Offences {
-    /// Offences per hour that are tolerated; `None` for no limit.
-    offences_an_hour_max: Option<u32>,
+    /// Offences per hour that are tolerated; 0 for no limit.
+    offences_an_hour_max: AtomicU32,
     record: Mutex<Record>,
     /// Whether the budget is exhausted, readable without the lock.
     is_over: AtomicBool,
@@ -45,13 +45,22 @@ struct Record {
 impl Offences {
     /// An unused budget.
     pub fn new(offences_an_hour_max: Option<u32>) -> Self {
+        let offences_an_hour_max = AtomicU32::new(offences_an_hour_max.unwrap_or(0));
         Self { offences_an_hour_max, record: Mutex::default(), is_over: AtomicBool::new(false) }
+    }
+
+    /// Sets the number of offences per hour that are tolerated from now on; `None` for no limit.
+    pub(crate) fn set_max(&self, offences_an_hour_max: Option<u32>) {
+        self.offences_an_hour_max.store(offences_an_hour_max.unwrap_or(0), Ordering::Relaxed);
     }
 
     /// Counts a refusal if it is an offence. `events` is the number of events that the relay has
     /// sent so far.
     pub(crate) fn note(&self, reason: DropReason, events: u64, now: Instant) {
-        let Some(max) = self.offences_an_hour_max.filter(|_| reason.is_offence()) else { return };
+        let max = self.offences_an_hour_max.load(Ordering::Relaxed);
+        if max == 0 || !reason.is_offence() {
+            return;
+        }
         let mut record = self.record.lock();
         if record.until.is_some_and(|until| now < until) {
             return; // The offence preceded the quarantine.
@@ -146,6 +155,18 @@ mod tests {
         }
         assert_eq!(offences.quarantine(start).0, QUARANTINE_MAX);
         assert_eq!(offences.quarantine(start + QUARANTINE_FORGOTTEN_AFTER).0, QUARANTINE_MIN);
+    }
+
+    #[test]
+    fn another_limit_applies_to_the_next_offence() {
+        let (offences, now) = (Offences::new(None), Instant::now());
+        let offend = || offences.note(DropReason::BadSignature, 0, now);
+        (0..5).for_each(|_| offend());
+        offences.set_max(Some(1));
+        offend();
+        assert!(!offences.is_over());
+        offend();
+        assert!(offences.is_over());
     }
 
     #[test]

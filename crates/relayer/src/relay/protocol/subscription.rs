@@ -1,7 +1,6 @@
 //! The filters that we send to relays: live events, windows of stored events, and single events by
 //! id.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use wire::{ClaimedId, ClientMessage, Filter};
@@ -30,11 +29,6 @@ impl Subscription {
             backfill: config.relay.backfill,
             overlap: config.relay.overlap,
         }
-    }
-
-    /// The same subscription with other kinds.
-    pub(crate) fn with_kinds(&self, kinds: &BTreeSet<u16>) -> Self {
-        Self { kinds: kinds.iter().copied().collect(), ..self.clone() }
     }
 
     /// The kinds, ascending; empty for all kinds.

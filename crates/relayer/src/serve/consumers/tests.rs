@@ -14,8 +14,8 @@ fn log(folder: &TempDir) -> Arc<EventLog> {
 }
 
 fn open(log: &Arc<EventLog>, table: Cursors, max: usize, keep_unused: Duration) -> Consumers {
-    let max = NonZeroUsize::new(max).unwrap();
-    Consumers::open(table, max, keep_unused, log, Gauge::default()).unwrap()
+    let limits = ConsumerLimits { max: NonZeroUsize::new(max).unwrap(), keep_unused };
+    Consumers::open(table, limits, log, Gauge::default()).unwrap()
 }
 
 fn followers(log: &Arc<EventLog>, max: usize) -> Consumers {
@@ -120,7 +120,7 @@ async fn on_a_full_disk_acknowledgements_stay_in_memory_until_there_is_room() {
         move || Ok(free.load(Ordering::Relaxed))
     });
     let (options, room) =
-        (StoreOptions { fsync: false, ..StoreOptions::default() }, Reserve { free_space, bytes_min: 1 });
+        (StoreOptions { fsync: false, ..StoreOptions::default() }, Reserve::new(free_space, 1));
     let log = EventLog::open_with(folder.path(), options, 1 << 20, Clock::system(), room).unwrap();
     let consumers = followers(&log, 1);
     let is_written = || log.cursors(Cursors::Followers).unwrap()[0].1.has_acked;

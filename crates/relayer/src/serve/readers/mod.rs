@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use schemars::JsonSchema;
+use serde::Serialize;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use wire::VerifiedEvent;
@@ -49,7 +51,7 @@ struct Table {
 }
 
 /// What a replacement of the readers changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
 pub struct ReadersReplaced {
     pub added: usize,
     /// Readers with the same name and other options. Their sessions ended, like those of removed

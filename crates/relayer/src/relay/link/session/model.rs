@@ -12,6 +12,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
 
+use arc_swap::ArcSwap;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tempfile::TempDir;
@@ -33,6 +34,7 @@ use crate::ingest::{self, Dedupe, Inboxes};
 use crate::net::resolver::Resolver;
 use crate::relay::information::Information;
 use crate::relay::peer::{Metrics, Pace, Stated};
+use crate::relay::shared::LinkLimits;
 use crate::relay::transport::{DialOptions, Dialer, InstanceId};
 
 /// How many times in a row the longest wait may pass without another step.
@@ -129,8 +131,10 @@ impl World {
             signer: signer.map(Arc::new),
             repairs: Semaphore::new(1),
             scans: Arc::new(Semaphore::new(1)),
-            health_check_interval: Duration::from_secs(30),
-            events_per_second_max: None,
+            link_limits: ArcSwap::from_pointee(LinkLimits {
+                health_check_interval: Duration::from_secs(30),
+                events_per_second_max: None,
+            }),
         };
         let mut config = Config::default();
         config.relay.backfill = Some(Duration::from_secs(3_600));

@@ -214,9 +214,12 @@ async fn a_server_that_says_goaway_after_some_requests_does_not_fail() {
         let gateway = Gateway::start_with(&folder, &server.output(concurrency));
         gateway.append(1..=EVENTS);
         gateway.until_delivered(0, EVENTS).await;
-        let sink = gateway.sink(0);
-        assert_eq!((sink.retries.get(), sink.last_error()), (0, None), "concurrency {concurrency}");
-        assert_eq!(sink.delivered.get(), EVENTS);
+        assert_eq!(
+            (gateway.sink(0).retries.get(), gateway.sink(0).last_error()),
+            (0, None),
+            "concurrency {concurrency}"
+        );
+        assert_eq!(gateway.sink(0).delivered.get(), EVENTS);
         let mut seen = std::mem::take(&mut *server.seen.lock().unwrap());
         if concurrency > 1 {
             seen.dates.sort_unstable(); // Concurrent requests may arrive in any order.
@@ -236,8 +239,11 @@ async fn a_refused_stream_is_repeated_at_once() {
         let gateway = Gateway::start_with(&folder, &server.output(concurrency));
         gateway.append(1..=50);
         gateway.until_delivered(0, 50).await;
-        let sink = gateway.sink(0);
-        assert_eq!((sink.retries.get(), sink.last_error()), (0, None), "concurrency {concurrency}");
+        assert_eq!(
+            (gateway.sink(0).retries.get(), gateway.sink(0).last_error()),
+            (0, None),
+            "concurrency {concurrency}"
+        );
         // Each connection refuses six streams, and the client may open more than one connection at
         // first.
         assert!(server.seen.lock().unwrap().unprocessed >= 6);

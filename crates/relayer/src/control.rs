@@ -193,7 +193,16 @@ fn set_logging(before: &Config, new: &Config) {
 
 impl Reloaded {
     fn log(&self) {
-        let Self { relays_added, relays_removed, filters_changed, changed, sinks, readers, needs_restart, .. } = self;
+        let Self {
+            relays_added,
+            relays_removed,
+            filters_changed,
+            changed,
+            sinks,
+            readers,
+            needs_restart,
+            ..
+        } = self;
         tracing::info!(
             name: "config_reloaded",
             changed = changed.join(" "),

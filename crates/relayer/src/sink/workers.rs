@@ -269,7 +269,8 @@ impl Workers {
         let (name, common) = (settings.name(), settings.common());
         let (row, is_written) = self.row(name, known, common.start)?;
         let (kind, address) = (settings.kind(), settings.shown_address());
-        let (sink, commands) = Sink::new(name.to_arc(), kind, address, selection(common), row.cursor, &self.log, &self.metrics)?;
+        let (sink, commands) =
+            Sink::new(name.to_arc(), kind, address, selection(common), row.cursor, &self.log, &self.metrics)?;
         let sink = Arc::new(sink);
         let ending = watch::Sender::new(None);
         let worker = Worker::new(Context {

@@ -5,7 +5,7 @@ import { html, useEffect, useLatest, useRef, useState } from "./ui.js";
 
 // A column: { key, title, render(row), width?, align? ("end"), sort? (the key to sort by), hint?,
 // from? ("tablet" or "desktop": the least width of the table at which it is shown), isMain? (it
-// takes the width that narrow tables have left), isMedium? (narrow tables give it a middle width) }.
+// takes the width that narrow tables have left), isMedium? (narrow tables give it a middle width)}.
 
 /** The cells of the head; a column with `sort` has a button. */
 function Head({ columns, sort, order, onSort }) {

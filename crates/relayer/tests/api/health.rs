@@ -62,7 +62,7 @@ async fn relays_are_shown_with_what_they_did() {
             "url": "wss://a.example", "status": "live", "since_ms": 5, "silent": false,
             "connections_opened": 0, "reconnects": 0, "uptime_seconds": 0, "rtt_ms": null,
             "frames": 9, "bytes": 0, "events": 0, "first": 0, "copies": 0, "late_ms": null, "notices": 0,
-            "requests": 0, "rate_limited": 0, "forgeries": 1,
+            "requests": 0, "rate_limited": 0, "offences": 1, "forgeries": 1,
             "refused": { "bad_signature": 1, "too_old": 1 }, "proven_until": null, "gaps": 0,
         })
     );

@@ -38,6 +38,7 @@ async fn differences_are_applied_and_reported() {
                 ],
                 // The file lacks the sink of the running gateway.
                 "sinks": { "added": [], "changed": [], "removed": ["archive"], "unchanged": [] },
+                "readers": { "added": 0, "changed": 0, "removed": 0 },
                 // The file lacks the log's settings, too.
                 "needs_restart": [
                     "deduplication.rocksdb_path",

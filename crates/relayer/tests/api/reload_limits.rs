@@ -3,7 +3,8 @@
 use relay_sim::wait::until;
 use serde_json::json;
 
-use crate::gateway::{Gateway, next_seqs};
+use crate::gateway::{Gateway, next_seqs, until_closed};
+use crate::readers::ask;
 use crate::reload::reload;
 
 const PREFLIGHT: &[&str] = &["host: x", "origin: https://app.example", "access-control-request-method: GET"];
@@ -24,6 +25,30 @@ async fn the_admin_token_is_replaced() {
     assert!(!answer.text.contains(other), "{}", answer.text);
     call(one).await.error(401, "unauthorized");
     assert_eq!(call(other).await.json()["changed"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_are_added_changed_and_removed() {
+    let gateway = Gateway::start().await;
+    let status = async |token: &str| ask(&gateway, "GET", "/status", token).await.status;
+    let (one, other) = ("correct-horse-battery-staple", "another-correct-horse-battery");
+    let file = |token: &str| format!("[[api.readers]]\nname = 'desk'\ntoken = '{token}'");
+    assert_eq!(status("").await, 200);
+    let mut anonymous = gateway.connect("?cursor=0").await;
+    let added = reload(&gateway, &file(one)).await;
+    assert_eq!(added.json()["readers"], json!({ "added": 1, "changed": 0, "removed": 0 }), "{}", added.text);
+    assert_eq!(until_closed(&mut anonymous).await.1, "1008 reading needs a token that is valid now");
+    assert_eq!((status("").await, status(one).await), (401, 200));
+    let changed = reload(&gateway, &file(other)).await;
+    assert_eq!(changed.json()["readers"], json!({ "added": 0, "changed": 1, "removed": 0 }));
+    assert_eq!(changed.json()["changed"], json!(["api.readers"]));
+    assert!(![one, other].iter().any(|token| changed.text.contains(token)), "{}", changed.text);
+    assert_eq!((status(one).await, status(other).await), (401, 200));
+    assert_eq!(reload(&gateway, &file("short")).await.status, 422);
+    assert_eq!((status("").await, status(other).await), (401, 200));
+    let removed = reload(&gateway, "").await;
+    assert_eq!(removed.json()["readers"], json!({ "added": 0, "changed": 0, "removed": 1 }));
+    assert_eq!(status("").await, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

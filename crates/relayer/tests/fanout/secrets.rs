@@ -174,7 +174,12 @@ async fn run(site: &Site, database: Option<&Database>) -> Needles {
     let sim = relays(2).await;
     let config = site.folder().join("config.toml");
     let relays_line = format!("[relay]\nbootstrap_relays = [{:?}, {:?}]\n", sim.url(0), sim.url(1));
-    let configured = |more: &str| fs::write(&config, format!("{relays_line}{more}")).expect("written");
+    // A signal is handled later, and must not find a file that is only partly written.
+    let configured = |more: &str| {
+        let new = config.with_extension("new");
+        fs::write(&new, format!("{relays_line}{more}")).expect("written");
+        fs::rename(&new, &config).expect("replaced");
+    };
     let right = format!("[api]\nadmin_token = \"{ADMIN_TOKEN}\"\n");
     configured(&right);
     // A password file for PostgreSQL's programs, with one invalid line.

@@ -40,7 +40,7 @@ pub(crate) struct Reloaded {
     pub readers: ReadersReplaced,
     /// The changed keys that take effect at the next start.
     pub needs_restart: Vec<String>,
-    /// For each of these keys, why it needs a restart.
+    /// For each key in `needs_restart`, why it needs a restart.
     pub restart_reasons: BTreeMap<String, &'static str>,
 }
 

@@ -4,8 +4,8 @@
 //! what happens at the limit. Limits of a format, such as the length of a URL, are defined next to
 //! the format's parser.
 //!
-//! `receivers` has the limits of what the log is delivered to, and `commands` those of commands
-//! that ask a running gateway.
+//! `receivers` has the limits for clients and sinks, which receive the log, and `commands` those
+//! for commands that call a running gateway.
 
 mod commands;
 mod receivers;
@@ -323,7 +323,7 @@ pub(crate) const CONNECTIONS_REFUSED_LOGGED_EVERY: Duration = Duration::from_sec
 /// How long a proxy may take to send its header of the PROXY protocol. The specification asks for
 /// at least three seconds, so that a lost packet can be repeated.
 pub(crate) const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes of that header after its first 16: two addresses, and what load balancers add to them.
+/// Bytes of that header after its first 16: two addresses, and the fields that load balancers add.
 pub(crate) const PROXY_HEADER_BYTES_MAX: usize = 2 << 10;
 /// Addresses of X-Forwarded-For that are examined. A chain of proxies is short.
 pub(crate) const FORWARDED_HOPS_MAX: usize = 32;

@@ -126,7 +126,7 @@ fn vendored_files_are_those_of_the_manifest() {
     assert_eq!(files(&vendor), listed, "files without a package");
 }
 
-/// What the page shows comes from elsewhere, so nothing may turn text into elements or code.
+/// The page shows text from strangers, so no script may turn text into elements or code.
 #[test]
 fn no_script_of_ours_interprets_text() {
     for file in files(Path::new(ASSETS)) {

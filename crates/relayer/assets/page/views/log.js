@@ -1,4 +1,4 @@
-// The log: a live tail, one event with its provenance, and what was refused lately.
+// The log: a live tail, one event with its provenance, and the events that were refused lately.
 
 import { Badge, Button, Empty, Problem, SearchField, Untrusted, At } from "../components.js";
 import { abbreviated, clock, count, short } from "../format.js";
@@ -40,7 +40,7 @@ function State({ tail, isPaused }) {
     ${tail.reason && html`<span class="dim"><${Untrusted} text=${tail.reason} most=${100} /></span>`}</div>`;
 }
 
-/** What is not among the rows, in words. */
+/** A text about the events that the rows do not show. */
 function Missing({ tail, isPaused }) {
   if (tail.isSkipping) {
     return html`<p class="remark warn-text">Events arrive faster than ${DRAWN_A_SECOND} a second, which

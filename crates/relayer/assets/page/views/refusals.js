@@ -11,7 +11,7 @@ const SHOWN_MAX = 200;
 
 const words = (reason) => reason.replaceAll("_", " ");
 
-/** Who sent refused copies: the first relay, and how many others. */
+/** The first relay that sent refused copies, and the number of other relays. */
 const senders = ({ relays }) => html`<${Untrusted} text=${relays[0] ?? "unknown"} most=${100} />${relays.length > 1 && ` and ${count(relays.length - 1)} more`}`;
 
 /** A refusal in two lines. */

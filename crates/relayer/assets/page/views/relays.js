@@ -44,7 +44,7 @@ const TRAITS = [
   { value: "rate_limited", label: "Limits our requests" },
 ];
 
-/** The reason of a state, or how long the state has lasted. */
+/** The reason for a state, or how long the state has lasted. */
 function Reason({ relay }) {
   if (relay.reason) return html`<${Untrusted} text=${relay.reason} most=${200} />`;
   return relay.since_ms ? html`<span class="dim">for ${duration(Math.max(0, Math.round((Date.now() - relay.since_ms) / 1000)))}</span>` : null;
@@ -90,7 +90,7 @@ function List({ params, go }) {
         const answer = await get("api/relays", { params: { ...asked, limit: PAGE, offset: page * PAGE || undefined }, signal });
         if (mine !== run.current || signal?.aborted) return;
         setResult((before) => {
-          // The old rows stay until the first new ones are here.
+          // The old rows stay until the first new ones have loaded.
           const kept = isNew ? new Map() : new Map(before.pages);
           kept.set(page, answer.relays);
           return { total: answer.total, states: answer.states, pages: kept, error: null };

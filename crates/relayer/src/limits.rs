@@ -286,8 +286,9 @@ pub(crate) const BODY_BYTES_MAX: usize = 16 << 10;
 pub(crate) const PROBLEMS_SHOWN_MAX: usize = 100;
 /// How often the overview is computed for its listeners.
 pub(crate) const OVERVIEW_EVERY: Duration = Duration::from_secs(2);
-/// How long a computed overview is given to others too: less than [`OVERVIEW_EVERY`], so that each
-/// turn of the listeners computes it once. Rates cover at least this time.
+/// How long a computed overview is reused for other requests. Less than [`OVERVIEW_EVERY`], so that
+/// the overview is computed once each time the listeners are served. Rates cover at least this
+/// time.
 pub(crate) const OVERVIEW_FRESH: Duration = Duration::from_secs(1);
 /// The time that a point of the history covers.
 pub(crate) const OVERVIEW_POINT_EVERY: Duration = Duration::from_secs(10);

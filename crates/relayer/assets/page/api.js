@@ -87,7 +87,7 @@ async function parsed(answer) {
   try {
     return await answer.json();
   } catch {
-    throw new ApiError("The answer is not JSON: something between this page and the gateway answers.");
+    throw new ApiError("The answer is not JSON. It may come from a proxy in front of the gateway.");
   }
 }
 

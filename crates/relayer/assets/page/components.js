@@ -36,7 +36,7 @@ const NAMED = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
 
 const escaped = (character) => NAMED[character] ?? `\\u{${character.codePointAt(0).toString(16)}}`;
 
-/** A text with its hidden characters written out, as texts and elements. */
+/** Splits a text into strings and elements, which show its hidden characters as escapes. */
 function visible(text) {
   const parts = [];
   let from = 0;

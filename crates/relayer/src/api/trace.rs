@@ -88,8 +88,8 @@ enum WhyUnknown {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Delivery {
-    /// The cursor is at the event or after it. The receiver has the event, unless it started, or an
-    /// operator moved it, after the event.
+    /// The cursor is at the event or after it. The receiver has the event, unless it began after
+    /// the event, or an operator or a client moved its cursor past it.
     Passed,
     /// The cursor is before the event.
     Waiting,

@@ -286,7 +286,7 @@ async fn a_ticket_opens_a_websocket_and_a_stream() {
     let mut stream = EventClient::open(gateway.address, &query, &[]).await;
     assert_eq!(stream.block().await.unwrap().id, Some(0));
     stream.expect(1..=6).await;
-    // Not for anything but reading, and not for further tickets.
+    // A ticket permits only reading, and cannot be used to get further tickets.
     let unused = ticket(&gateway, WHOLE).await;
     for (method, path) in
         [("POST", "/api/tickets"), ("POST", "/api/config/reload"), ("DELETE", "/api/consumers/a")]

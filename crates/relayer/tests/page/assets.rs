@@ -1,4 +1,5 @@
-//! The files of the page: all are served, and the vendored ones are those of their packages.
+//! The files of the page: all are served, and the vendored files are identical to those in their
+//! packages.
 
 use std::collections::BTreeSet;
 use std::fs;

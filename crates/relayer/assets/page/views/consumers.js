@@ -10,7 +10,7 @@ import { behind, perSecond } from "./sinks.js";
 
 const REFRESH_SECONDS = 5;
 
-/** How many consumers are drawn: those that are furthest behind. */
+/** The maximum number of consumers shown. Those with the most lag are shown. */
 const SHOWN_MAX = 200;
 
 /** With more consumers than this, they can be searched. */

@@ -111,7 +111,7 @@ fn credential<'a>(context: &Context, headers: &'a HeaderMap) -> Credential<'a> {
     }
 }
 
-/// A ticket must not be enough for another one, nor for anything else that is not a plain read.
+/// A ticket permits only plain reads. In particular, it cannot be used to get another ticket.
 fn takes_ticket(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
 }

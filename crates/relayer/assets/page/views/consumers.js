@@ -35,7 +35,7 @@ const columns = (forget) => [
     render: (one) => (one.connected ? null : html`<button type="button" class="link" aria-label="Forget ${one.name}" onClick=${() => forget(one)}>Forget</button>`) },
 ];
 
-/** Adds to each consumer how many sequences a second it has acknowledged since the answer before. */
+/** Adds each consumer's rate: the sequences a second that it acknowledged since the last answer. */
 function withRates(consumers, before, now) {
   const seconds = before ? (now - before.at) / 1000 : 0;
   return consumers.map((one) => {

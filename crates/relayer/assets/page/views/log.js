@@ -8,14 +8,14 @@ import { Event, linkToEvent } from "./event.js";
 import { Refusals } from "./refusals.js";
 import { DRAWN_A_SECOND, KEPT, useTail } from "./tail.js";
 
-/** What was typed as kinds, as the API wants it, or what is wrong with it. */
+/** Converts typed kinds to the API's parameter, or returns what is wrong with them. */
 function kindsOf(text = "") {
   const kinds = text.split(/[\s,]+/).filter(Boolean);
   const wrong = kinds.find((kind) => !/^\d{1,5}$/.test(kind) || Number(kind) > 65_535);
   return wrong === undefined ? { value: kinds.join(",") } : { problem: `“${wrong}” is not a kind: kinds are numbers from 0 to 65535, such as 1, 7` };
 }
 
-/** What was typed as authors, as the API wants it, or what is wrong with it. */
+/** Converts typed authors to the API's parameter, or returns what is wrong with them. */
 function authorsOf(text = "") {
   const authors = text.split(/[\s,]+/).filter(Boolean).map((author) => [author, publicKey(author)]);
   const wrong = authors.find(([, key]) => !key);

@@ -36,7 +36,7 @@ const columns = (link) => [
 export function Refusals({ params, set }) {
   const { relay, reason } = params;
   const { data, error, reload } = usePolled((signal) => get("api/refusals", { params: { relay, reason, limit: SHOWN_MAX }, signal }), REFRESH_SECONDS, [relay, reason]);
-  // The reasons that were seen while the view is open: with a choice, an answer has only that one.
+  // The reasons seen since the view was opened. An answer for one reason does not list the others.
   const reasons = useRef(new Set());
   for (const refusal of data?.refusals ?? []) reasons.current.add(refusal.reason);
   if (reason) reasons.current.add(reason);

@@ -13,7 +13,7 @@ const DRAWN_EACH = 40;
 
 export const DRAWN_A_SECOND = (1000 / DRAW_MS) * DRAWN_EACH;
 
-/** How far before the newest event the tail begins; with a filter, few of these events match. */
+/** How many events before the newest the tail begins: more with a filter, as few of them match. */
 const BACK = 100;
 const BACK_FILTERED = 5_000;
 

@@ -1,8 +1,8 @@
 //! Reloads the configuration while the gateway runs and applies the differences.
 //!
-//! A reload first checks everything that may be wrong with the new configuration, and changes
-//! nothing if something is. Then it replaces filters, relays and sinks, and last the limits and
-//! options, which cannot fail. Keys that need a restart keep their old values and are reported.
+//! A reload first checks the whole new configuration. If anything is wrong, nothing changes. Then
+//! it replaces filters, relays and sinks, and finally limits, readers and options; the last step
+//! cannot fail. Keys that need a restart keep their old values and are reported.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -40,7 +40,7 @@ pub(crate) struct Reloaded {
     pub readers: ReadersReplaced,
     /// The changed keys that take effect at the next start.
     pub needs_restart: Vec<String>,
-    /// For each of these keys, why it needs a restart.
+    /// For each key in `needs_restart`, why it needs a restart.
     pub restart_reasons: BTreeMap<String, &'static str>,
 }
 

@@ -4,8 +4,8 @@
 //! what happens at the limit. Limits of a format, such as the length of a URL, are defined next to
 //! the format's parser.
 //!
-//! `receivers` has the limits of what the log is delivered to, and `commands` those of commands
-//! that ask a running gateway.
+//! `receivers` has the limits for clients and sinks, which receive the log, and `commands` those
+//! for commands that call a running gateway.
 
 mod commands;
 mod receivers;
@@ -286,8 +286,9 @@ pub(crate) const BODY_BYTES_MAX: usize = 16 << 10;
 pub(crate) const PROBLEMS_SHOWN_MAX: usize = 100;
 /// How often the overview is computed for its listeners.
 pub(crate) const OVERVIEW_EVERY: Duration = Duration::from_secs(2);
-/// How long a computed overview is given to others too: less than [`OVERVIEW_EVERY`], so that each
-/// turn of the listeners computes it once. Rates cover at least this time.
+/// How long a computed overview is reused for other requests. Less than [`OVERVIEW_EVERY`], so that
+/// the overview is computed once each time the listeners are served. Rates cover at least this
+/// time.
 pub(crate) const OVERVIEW_FRESH: Duration = Duration::from_secs(1);
 /// The time that a point of the history covers.
 pub(crate) const OVERVIEW_POINT_EVERY: Duration = Duration::from_secs(10);
@@ -323,7 +324,7 @@ pub(crate) const CONNECTIONS_REFUSED_LOGGED_EVERY: Duration = Duration::from_sec
 /// How long a proxy may take to send its header of the PROXY protocol. The specification asks for
 /// at least three seconds, so that a lost packet can be repeated.
 pub(crate) const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes of that header after its first 16: two addresses, and what load balancers add to them.
+/// Bytes of that header after its first 16: two addresses, and the fields that load balancers add.
 pub(crate) const PROXY_HEADER_BYTES_MAX: usize = 2 << 10;
 /// Addresses of X-Forwarded-For that are examined. A chain of proxies is short.
 pub(crate) const FORWARDED_HOPS_MAX: usize = 32;

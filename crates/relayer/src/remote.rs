@@ -31,13 +31,13 @@ pub const TOKEN_VARIABLE: &str = "MOLTRADE_RELAYER_TOKEN";
 /// The gateway that is asked.
 #[derive(Debug)]
 pub enum Target<'a> {
-    /// The one that this configuration describes.
+    /// The gateway that this configuration describes.
     Configured(&'a Config),
-    /// The one at this URL.
+    /// The gateway at this URL.
     Url(&'a str),
 }
 
-/// How a command ended that follows a gateway.
+/// The result of a command that follows a gateway.
 #[derive(Debug)]
 pub enum End {
     /// As it was asked to.

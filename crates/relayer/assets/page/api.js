@@ -28,7 +28,7 @@ export function onTokenNeeded(prompt) {
   ask = prompt;
 }
 
-/** Whether the user was asked for a token to read with, and gave none. */
+/** Whether the user was asked for a read token and entered none. */
 export const isLocked = shared(false);
 
 /** Reads: get("api/relays", { params: { limit: 10 } }). `use: "admin"` sends the admin token. */
@@ -87,7 +87,7 @@ async function parsed(answer) {
   try {
     return await answer.json();
   } catch {
-    throw new ApiError("The answer is not JSON: something between this page and the gateway answers.");
+    throw new ApiError("The answer is not JSON. It may come from a proxy in front of the gateway.");
   }
 }
 

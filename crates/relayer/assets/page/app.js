@@ -67,7 +67,7 @@ function Navigation({ view }) {
   </ul></nav>`;
 }
 
-/** Instead of a view, if reading needs a token and none was given. */
+/** Shown instead of a view if reading needs a token and the user has entered none. */
 function Locked() {
   const enter = async () => {
     const token = await askForToken({ use: "read" });

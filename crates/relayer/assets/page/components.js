@@ -36,7 +36,7 @@ const NAMED = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
 
 const escaped = (character) => NAMED[character] ?? `\\u{${character.codePointAt(0).toString(16)}}`;
 
-/** A text with its hidden characters written out, as texts and elements. */
+/** Splits a text into strings and elements, which show its hidden characters as escapes. */
 function visible(text) {
   const parts = [];
   let from = 0;
@@ -65,7 +65,7 @@ export function Untrusted({ text, most = 160 }) {
     </button>`}</span>`;
 }
 
-/** A state in a word. `kind` is "ok", "busy", "warn", "bad" or "idle"; colour is not the only sign. */
+/** The name of a state. `kind` is "ok", "busy", "warn", "bad" or "idle"; colour is not the only sign. */
 export function Badge({ kind = "idle", children }) {
   return html`<span class="badge ${kind}"><span class="dot" aria-hidden="true"></span>${children}</span>`;
 }
@@ -89,7 +89,7 @@ export function Panel({ title, note, actions, children, ...rest }) {
   </section>`;
 }
 
-/** What a list says if it is empty: in words, with what to do. */
+/** The message of an empty list, with advice on what to do. */
 export function Empty({ title, children }) {
   return html`<div class="empty"><p class="empty-title">${title}</p><p>${children}</p></div>`;
 }
@@ -156,7 +156,7 @@ export function useNow() {
   return now;
 }
 
-/** Choices of which several may be pressed: [{ value, label, note }]. */
+/** Toggle buttons; several may be pressed: [{ value, label, note }]. */
 export function Chips({ label, choices, chosen, onChange }) {
   const toggled = (value) =>
     chosen.includes(value) ? chosen.filter((other) => other !== value) : [...chosen, value];

@@ -41,7 +41,7 @@ export function Dialogs() {
   return useShared(waiting).map(({ View, properties, done }) => html`<${View} ...${properties} done=${done} key=${done} />`);
 }
 
-/** Asks before something is changed; resolves to whether it was confirmed. */
+/** Asks before something is changed; resolves to true if the user confirms. */
 export const confirm = ({ title, text, action, kind = "primary" }) => open(Confirm, { title, text, action, kind });
 
 function Confirm({ title, text, action, kind, done }) {

@@ -3,7 +3,7 @@
 const ALPHABET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l";
 const GENERATORS = [0x3b6a57b2, 0x26508e6d, 0x1ea119fa, 0x3d4233dd, 0x2a1462b3];
 
-/** Longer texts are refused before they are computed with. */
+/** Longer texts are refused without decoding them. */
 const LENGTH_MAX = 1_000;
 
 const HEX = /^[0-9a-f]{64}$/;

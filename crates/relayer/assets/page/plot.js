@@ -73,7 +73,7 @@ function options(element, series, format, width, onHover) {
   };
 }
 
-/** The last known value, which is what a text says about a series. */
+/** The last known value of a series, for its text alternative. */
 const last = (values) => values.findLast((value) => value !== null) ?? null;
 
 /**

@@ -1,4 +1,4 @@
-// What the browser keeps: tokens until its session ends, and the chosen colours.
+// State kept in the browser: tokens until its session ends, and the chosen colours.
 
 import { shared } from "./ui.js";
 

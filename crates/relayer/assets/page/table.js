@@ -32,7 +32,7 @@ const cellClass = (column) => [column.align === "end" && "end", column.from && `
 const Cells = ({ columns, row }) =>
   columns.map((column) => html`<td key=${column.key} class=${cellClass(column)}>${column.render(row)}</td>`);
 
-/** A table whose rows are all here. `value(row)` of a column with `sort` is what it sorts by. */
+/** A table whose rows are all loaded. A column with `sort` sorts by its `value(row)`. */
 export function Table({ label, columns, rows, keyOf, initial = {}, selected }) {
   const [{ sort, order }, setOrder] = useState({ sort: initial.sort, order: initial.order ?? "asc" });
   const column = columns.find((column) => column.sort && column.sort === sort);

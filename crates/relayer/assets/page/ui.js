@@ -1,4 +1,4 @@
-// What every view is made of: templates, hooks, and values that several components share.
+// The basis of all views: templates, hooks, and values that several components share.
 
 import htm from "./vendor/htm.mjs";
 import { useEffect, useRef, useState } from "./vendor/hooks.mjs";
@@ -7,7 +7,7 @@ import { h, render } from "./vendor/preact.mjs";
 export { render, useEffect, useRef, useState };
 export { useCallback, useLayoutEffect, useMemo } from "./vendor/hooks.mjs";
 
-/** html`<p>${text}</p>` makes elements. A text in a template is text, whatever it contains. */
+/** html`<p>${text}</p>` makes elements. Text that is inserted in a template is never parsed as HTML. */
 export const html = htm.bind(h);
 
 /** A value that several components read. */

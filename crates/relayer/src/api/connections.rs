@@ -79,7 +79,7 @@ impl Connections {
         }
     }
 
-    /// Trusts these proxies, to whose own connections no limit per address applies.
+    /// Trusts these proxies. Limits per address do not apply to their own connections.
     #[must_use]
     pub fn behind(self, proxies: Proxies) -> Self {
         Self { proxies, ..self }

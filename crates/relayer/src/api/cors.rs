@@ -32,7 +32,8 @@ pub(super) fn layer(origins: &[WebOrigin]) -> Option<CorsLayer> {
     Some(layer)
 }
 
-/// Answers requests of web pages, and their preflights, as `[api] allowed_origins` says now.
+/// Answers requests of web pages, and their preflights, according to the current `[api]
+/// allowed_origins`.
 pub(super) async fn allow(State(context): State<Context>, request: Request, next: Next) -> Response {
     match context.cors() {
         Some(cors) => cors.layer(next).oneshot(request).await.unwrap_or_else(|never| match never {}),

@@ -3,11 +3,11 @@
 //! Requests are hostile input: `query` and `body` parse them strictly and within bounds, `start`
 //! determines where reading begins, and every failure is answered with the same [`error`] type.
 //! Routes that change something require authorization: `auth` has the rules, `middleware` applies
-//! them. `reading` admits readers, and `tickets` issues what web pages send in place of a token.
-//! `origin` and `cors` decide about web pages. The handlers of each subject
-//! are in one module, such as `health`, `relays` or `operations`. [`serve`] sets up sockets,
-//! [`connections`] limits the number of connections, and `proxies` and `proxy_protocol` find out
-//! whose they are.
+//! them. `reading` admits readers, and `tickets` issues the tickets that web pages send in place of
+//! a token. `origin` and `cors` decide which web pages may use the API. The handlers of each
+//! subject are in one module, such as `health`, `relays` or `operations`. [`serve`] sets up
+//! sockets, [`connections`] limits the number of connections, and `proxies` and `proxy_protocol`
+//! determine the client's address behind a proxy.
 
 mod assets;
 mod auth;

@@ -1,5 +1,5 @@
-//! The live page: `GET /` for browsers, and the files that the page loads. It shows what the API
-//! answers, so its files contain nothing about the gateway and anyone may load them.
+//! The live page: `GET /` for browsers, and the files that the page loads. The page gets all data
+//! from the API. Its files contain no data of the gateway, so anyone may load them.
 
 use std::fmt::Write;
 use std::sync::LazyLock;

@@ -1,7 +1,7 @@
 //! Trusted proxies in front of the gateway, and the address of a client behind them.
 //!
-//! The address serves limits only, and gives no rights: what may be done without a token depends on
-//! [headers](super::auth) and on the address that the server is bound to.
+//! The address is used only for limits and in the log, and gives no rights: whether a call needs a
+//! token depends on [headers](super::auth) and on the address that the server is bound to.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -37,7 +37,7 @@ impl Proxies {
 
     /// Returns the address of the client that makes a request over a connection from `peer`: the
     /// rightmost address in X-Forwarded-For that is not a trusted proxy. Each proxy appends the
-    /// address that it sees, so what is to the left of that address may be the client's invention.
+    /// address that it sees, so the client may have forged everything to the left of that address.
     pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         if !self.trust(peer) {
             return peer;

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::limits::{PROXY_HEADER_BYTES_MAX, PROXY_HEADER_TIMEOUT};
 
-/// What the header says about the connection.
+/// The origin of a connection according to the header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Connected {
     /// The proxy itself connected, for example for a health check.
@@ -37,7 +37,7 @@ pub(super) enum BadHeader {
 
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
-/// Reads the header and nothing of what follows it.
+/// Reads the header, and no byte after it.
 ///
 /// # Errors
 /// When the header is missing, malformed, too long or too slow.
@@ -92,7 +92,7 @@ mod tests {
 
     const V4: &[u8] = &[192, 0, 2, 1, 198, 51, 100, 1, 0x12, 0x34, 0, 80];
 
-    /// The result, and what was not read.
+    /// The result, and the bytes that were not read.
     async fn parsed(bytes: &[u8]) -> (Result<Connected, BadHeader>, Vec<u8>) {
         let mut stream = bytes;
         let read = read(&mut stream).await;

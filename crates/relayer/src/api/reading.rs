@@ -16,10 +16,10 @@ use crate::serve::{Credential, Grant, ReadRefusal, ReadRefused, Session};
 /// The parameter that a client sends if it cannot send headers.
 const TICKET: &str = "ticket";
 
-/// What a route shows.
+/// The kind of data that a route returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shows {
-    /// Events, of which the handler shows those that the [`Grant`] permits.
+    /// Events. The handler returns only those that the [`Grant`] permits.
     Events,
     State,
 }
@@ -111,7 +111,7 @@ fn credential<'a>(context: &Context, headers: &'a HeaderMap) -> Credential<'a> {
     }
 }
 
-/// A ticket must not be enough for another one, nor for anything else that is not a plain read.
+/// A ticket permits only plain reads. In particular, it cannot be used to get another ticket.
 fn takes_ticket(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
 }

@@ -13,7 +13,8 @@ use super::{
     overview, page, reading, refusals, relays, tickets, trace, websocket,
 };
 
-/// These routes show nothing of the log and of the gateway's state, or have their own proofs.
+/// These routes return nothing about the log or the gateway's state, or require proofs of their
+/// own.
 fn open() -> Routes {
     Routes::new(Guard::Open)
         .get("/", page::index, page::INDEX)

@@ -111,12 +111,13 @@ struct Origin {
     /// for HTTP.
     writes_headers: bool,
     /// Shows in the headers of each request that a proxy passed on the connection, as a proxy for
-    /// HTTP would: whatever depends on the headers of proxies must see this one, too.
+    /// HTTP would: checks that depend on the headers of proxies then recognise this connection,
+    /// too.
     forwarded: Option<HeaderValue>,
 }
 
-/// Reads what a trusted proxy says about its connection, and serves it. The proxy's slot is kept
-/// until the client has one.
+/// Reads the PROXY protocol header of a trusted proxy, and serves the connection. The proxy's slot
+/// is kept until the client has one.
 async fn accepted(
     mut stream: TcpStream,
     mut slot: Client,
@@ -130,7 +131,8 @@ async fn accepted(
             Ok(Connected::Itself) => {}
             Ok(Connected::For(client)) => {
                 origin.forwarded = Some(HeaderValue::from_static("for=unknown"));
-                // Otherwise the proxy's own address counts, but the headers are the client's.
+                // Without a client address in the header, the proxy's own address counts, but the
+                // client writes the HTTP headers.
                 origin.writes_headers = false;
                 if let Some(client) = client.filter(is_client) {
                     let Some(entered) = connections.enter(stream, client).await else { return };

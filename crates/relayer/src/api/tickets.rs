@@ -14,7 +14,7 @@ use super::serve::Peer;
 use crate::limits::TICKET_LIFETIME;
 use crate::serve::Grant;
 
-/// What a client sends once as `?ticket=` in place of a token.
+/// A secret that a client sends once as `?ticket=` in place of a token.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Ticket {
     ticket: String,

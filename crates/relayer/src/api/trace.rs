@@ -1,5 +1,5 @@
-//! Says what is known about one event: where it came from, who has it, and what was refused under
-//! its id.
+//! Traces one event: which relay delivered it, which sinks and consumers have it, and which copies
+//! with its id were refused.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,14 +88,14 @@ enum WhyUnknown {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Delivery {
-    /// The cursor is at the event or after it. The receiver has the event, unless it started, or an
-    /// operator moved it, after the event.
+    /// The cursor is at the event or after it. The receiver has the event, unless it began after
+    /// the event, or an operator or a client moved its cursor past it.
     Passed,
     /// The cursor is before the event.
     Waiting,
     /// The sink does not want the event.
     NotSelected,
-    /// The sink rejected the event, which is a dead letter.
+    /// The sink rejected the event, which is now a dead letter.
     DeadLetter,
     /// Retention deleted the event before the receiver had it.
     Lost,
@@ -124,8 +124,8 @@ struct Rejection {
     replaying: bool,
 }
 
-/// Whether a named consumer has acknowledged the event. A consumer selects events anew with each
-/// connection, so whether it wants the event is not known.
+/// Whether a named consumer has acknowledged the event. A consumer may change its selection with
+/// each connection, so the gateway does not know whether it wants the event.
 #[derive(Debug, Serialize, JsonSchema)]
 struct AtConsumer {
     name: String,
@@ -267,7 +267,7 @@ fn at_consumers(gateway: &Parts, seq: Seq) -> Vec<AtConsumer> {
 }
 
 impl Delivery {
-    /// How far a receiver with this cursor is.
+    /// Compares a receiver's cursor with the event.
     fn after(cursor: Cursor, seq: Seq, log: &EventLog) -> Self {
         if cursor >= Cursor::after(seq) {
             Self::Passed

@@ -135,8 +135,8 @@ pub(super) fn bounded(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
 
 /// Waits until the consumer's previous connection has ended, and returns the consumer's lease.
 ///
-/// Each reader has its own names, so that no reader can take over another's consumer. The names of
-/// the operator, and those from before there were readers, are apart from them.
+/// Each reader has its own names, so that no reader can take over another's consumer. The operator
+/// and clients without a token share a separate set of names.
 async fn lease(context: &Context, grant: &Grant, query: &Query) -> Result<Option<Lease>, ApiError> {
     let Some(name) = query.consumer.as_ref().map(ConsumerName::as_str) else { return Ok(None) };
     let start = query.start_position(context.log.head());

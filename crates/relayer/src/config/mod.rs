@@ -1,8 +1,8 @@
 //! The configuration: one struct per section, checked at startup and valid from then on.
 //!
-//! - `settings` declares every key of the file, and `sinks` and `readers` those of a table in a
-//!   list: help, default and rule. Everything else follows from these tables; `key` defines their
-//!   entries.
+//! - `settings` declares every key of the file with its help, default and rule; `sinks` and
+//!   `readers` declare the keys of a table in a list. Everything else follows from these tables;
+//!   `key` defines their entries.
 //! - `rules` check a `value` as it was written. The types of valid values are in `address`,
 //!   `choices`, `network`, `secret`, `user_agent` and `webhook`; `dsn` reads the URL of PostgreSQL.
 //! - `load` merges defaults, `file` and `environment`, and `reload` does so again. `names` suggests

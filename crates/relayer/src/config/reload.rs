@@ -57,7 +57,7 @@ impl Config {
 pub(super) enum Effect {
     /// At a reload. Limits of connections apply to connections that are opened from then on.
     Reload,
-    /// At the next start, for this reason.
+    /// The change takes effect at the next start, for this reason.
     Restart(&'static str),
 }
 

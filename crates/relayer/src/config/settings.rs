@@ -1,4 +1,5 @@
-//! Every key with its help, its type, its default, what is allowed, and when a change takes effect.
+//! Every key with its help, its type, its default, its allowed values, and when a change takes
+//! effect.
 //!
 //! The declaration below generates the structs, their defaults, and the [`SETTINGS`] table, which
 //! is used to read, check and print files and to write `config.template.toml`. A field has the name

@@ -43,7 +43,7 @@ pub enum FanoutError {
     Key,
 }
 
-/// What a reload can change for the next call or connection.
+/// The options that a reload can change, for the next call or connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Options {
     /// Who may register new bots.

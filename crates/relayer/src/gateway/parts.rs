@@ -45,7 +45,7 @@ pub struct Parts {
     pub(crate) listeners: Clients,
     /// The named consumers of `/ws`.
     pub consumers: Consumers,
-    /// Who may read. A reload replaces them.
+    /// The clients that may read. A reload replaces them.
     pub readers: Readers,
     pub identity: Arc<Signer>,
     /// Identifies this process, so that the gateway notices a connection to itself.

@@ -1,5 +1,5 @@
-//! For a sample of events, the arrival time of the first copy, and how many further copies came how
-//! late.
+//! For a sample of events, records the arrival time of the first copy, and the number and delays of
+//! further copies.
 //!
 //! One id in [`ONE_IN`] is sampled; one byte of an id shows whether it is. New ids overwrite old
 //! ids.
@@ -27,15 +27,15 @@ type Prefix = [u8; 16];
 
 #[derive(Debug, Clone, Copy)]
 struct Sample {
-    /// The beginning of the id.
+    /// The first 16 bytes of the id.
     prefix: Prefix,
     /// The arrival time of the first copy.
     received: Instant,
     copies: Copies,
 }
 
-/// The copies of an event that came within a minute of the first. They were recognised by their id
-/// alone, so a forged copy counts, too.
+/// The copies of an event that came within a minute of the first. Only their ids were checked, so
+/// forged copies count, too.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Copies {
     /// Without the first copy.
@@ -78,8 +78,8 @@ impl Arrivals {
         }
     }
 
-    /// Counts a copy that arrived at `at`, which is called only if the id is in the sample. Returns
-    /// the time since the first copy if that is recent enough.
+    /// Counts a copy. `at` returns its arrival time and is called only if the id is in the sample.
+    /// Returns the time since the first copy if that is less than a minute.
     pub fn note_copy(&self, id: &ClaimedId, at: impl FnOnce() -> Instant) -> Option<Duration> {
         let (place, prefix) = self.place(id)?;
         let at = at();

@@ -1,8 +1,8 @@
 //! The ids that were refused lately, for people who look for an event. Kept in memory only.
 //!
 //! Anyone can claim any id, so a refused copy says nothing about the genuine event. The record is
-//! bounded for each reason, and the relay with the most ids of a reason loses its oldest first:
-//! a flood by one relay, or for one reason, pushes out hardly anything else.
+//! bounded for each reason, and the relay with the most ids of a reason loses its oldest first: a
+//! flood from one relay, or for one reason, hardly displaces other entries.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -49,7 +49,7 @@ pub struct Refusals {
 /// The recent refusals for one reason.
 #[derive(Debug, Default)]
 struct Recent {
-    /// The one refused last comes last.
+    /// Sorted by the time of the refusal, the latest last.
     refusals: VecDeque<Refusal>,
     /// How many of the refusals began with each relay.
     of_relays: HashMap<Arc<str>, usize, RandomState>,

@@ -24,7 +24,8 @@ pub(crate) const TAIL_HEARTBEAT: Duration = Duration::from_secs(30);
 pub(crate) const TAIL_SILENCE_MAX: Duration = Duration::from_secs(90);
 /// How long the gateway may take to accept an acknowledgement.
 pub(crate) const TAIL_SEND_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long writing the last lines, and then closing the connection, may delay the end of `tail`.
+/// How long `tail` may take, after it was stopped, to write the last lines and close the
+/// connection.
 pub(crate) const TAIL_CLOSE_MAX: Duration = Duration::from_secs(1);
 
 /// Relays that `moltrade-relayer top` asks for at once: more than a screen shows, so that scrolling

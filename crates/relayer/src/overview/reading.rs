@@ -1,4 +1,4 @@
-//! Readings of the counters, and what happened between two of them.
+//! Readings of the counters, and the differences between two readings.
 
 use std::time::Instant;
 
@@ -46,8 +46,8 @@ pub(crate) struct Latencies {
     pub fanout: Latency,
 }
 
-/// Quantiles in milliseconds, interpolated between bounds of which each is twice the one before.
-/// Null without samples.
+/// Quantiles in milliseconds, interpolated between bucket bounds, each of which is twice the
+/// previous one. Null without samples.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct Latency {
     pub p50_ms: Option<f64>,
@@ -55,7 +55,7 @@ pub(crate) struct Latency {
     pub samples: u64,
 }
 
-/// What happened between two readings.
+/// The differences between two readings.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Interval {
     pub seconds: f64,

@@ -1,4 +1,4 @@
-//! Takes the points of the history, and computes the overview for those who ask.
+//! Takes the points of the history, and computes the overview on request.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -162,7 +162,7 @@ impl Recorder {
         loop {
             tokio::select! {
                 _ = ticks.tick() => {
-                    // Whoever reads slowly gets fewer overviews, but none that is old.
+                    // A slow listener skips overviews, and always gets the current one.
                     stream.passed_on().await;
                     stream.send("overview", &self.overview());
                 }

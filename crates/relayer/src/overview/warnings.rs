@@ -1,6 +1,6 @@
-//! Judges the figures of the gateway: what an operator has to do something about, and what an
-//! operator may want to look at. The alerts of `deploy/prometheus/rules.yml` judge the same, but
-//! wait until it has lasted for a while.
+//! Derives warnings from the figures of the gateway: problems require action by the operator, notes
+//! may not. The alerts in `deploy/prometheus/rules.yml` use the same figures, but fire only if a
+//! condition lasts.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

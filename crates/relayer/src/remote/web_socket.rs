@@ -26,10 +26,9 @@ pub(crate) enum Opened {
 }
 
 impl Remote {
-    /// Opens a WebSocket whose messages, like a refusal, have up to `bytes_max` bytes.
+    /// Opens a WebSocket. Each message, and the body of a refusal, has at most `bytes_max` bytes.
     ///
-    /// # Errors
-    /// Why there is no answer, or what is wrong with it.
+    /// # Errors When the gateway does not answer, refuses the connection, or its answer is invalid.
     pub async fn web_socket(&self, path: &str, bytes_max: usize) -> Result<Opened, String> {
         let key = generate_key();
         let request = self

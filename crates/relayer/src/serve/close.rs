@@ -29,7 +29,8 @@ pub enum CloseReason {
     Silent,
     /// Another connection took over the consumer.
     Replaced,
-    /// The token of the client is no longer valid, or the client has none and needs one now.
+    /// The client's token is no longer valid, or the client connected without one and reading now
+    /// requires one.
     Revoked,
     /// The consumer sent something other than a valid acknowledgement.
     BadAck,

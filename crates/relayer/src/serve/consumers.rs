@@ -153,8 +153,8 @@ struct Inner {
 type Known = BTreeMap<Arc<str>, Arc<Consumer>>;
 
 impl Consumers {
-    /// Loads the consumers from the database, and deletes those unused for too long. The gauge
-    /// tracks the number of consumers.
+    /// Loads the consumers from the database, and deletes consumers that were unused for too long.
+    /// The gauge tracks the number of consumers.
     ///
     /// # Errors
     /// When RocksDB fails.

@@ -182,7 +182,7 @@ pub(crate) struct EventBody {
     client: Option<Counted>,
 }
 
-/// Counts connected clients, and those that left.
+/// Counts connected clients, and closed connections by reason.
 struct Counted {
     streams: Gauge,
     left: Counter,

@@ -61,8 +61,8 @@ impl Context {
 pub(super) struct Ending {
     /// The time by which the sink must be disconnected.
     pub(super) by: Instant,
-    /// Whether a reload ends this sink alone: the sink then gets only what is in flight. If the
-    /// gateway stops, the sink gets the rest of the log.
+    /// Whether a reload ends only this sink. It then finishes only the events in flight; when the
+    /// gateway stops, it gets the rest of the log.
     pub(super) is_retired: bool,
 }
 

@@ -77,7 +77,7 @@ struct PlannedSink {
     transport: Option<AnyTransport>,
 }
 
-/// What a reload does to the sinks, by their names.
+/// The names of the sinks that a reload adds, changes, removes and leaves unchanged.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct SinkChanges {
     pub added: Vec<String>,
@@ -145,8 +145,8 @@ impl Workers {
         }
     }
 
-    /// Sets up what a new configuration needs, and changes nothing. May read files. The plan must
-    /// be applied, or dropped, before the next one is made.
+    /// Prepares the sinks of a new configuration without changing the running ones. May read files.
+    /// Apply or drop the plan before making the next one.
     ///
     /// # Errors
     /// When a CA file or an option of HTTP cannot be used.

@@ -103,7 +103,7 @@ impl Tail<'_> {
         }
     }
 
-    /// Connects to the place after the last event.
+    /// Connects, to continue after the last event.
     async fn open(&mut self) -> Result<Box<WebSocketStream<Upgraded>>, Over> {
         if self.options.starts_now() && self.place.seq.is_none() {
             let page = self.gateway.call(Method::GET, "/api/events?limit=1", TAIL_MESSAGE_BYTES_MAX).await;
@@ -167,7 +167,7 @@ impl Tail<'_> {
     fn connected(&mut self, log: Option<LogId>) {
         self.trouble = None;
         if self.place.log.is_some() && self.place.log != log {
-            // A cursor of another log would have been refused, so this is a consumer.
+            // The gateway refuses a cursor of another log, so this must be a named consumer.
             warn(format_args!(
                 "the gateway has another log: a backup was restored; continuing at the cursor in the backup"
             ));
@@ -185,7 +185,7 @@ impl Tail<'_> {
     }
 
     fn take_event(&mut self, seq: u64, json: &str) {
-        // After a reconnect, a consumer gets again what it had not acknowledged.
+        // After a reconnect, a consumer receives unacknowledged events again.
         if self.place.seq.is_some_and(|last| seq <= last) {
             return self.output.pass(seq);
         }
@@ -204,7 +204,7 @@ impl Tail<'_> {
         self.left == Some(0)
     }
 
-    /// Reports what happens.
+    /// Prints a message on standard error, unless `--quiet` is set.
     fn inform(&self, what: Arguments<'_>) {
         if !self.options.quiet {
             warn(what);

@@ -49,7 +49,7 @@ impl Output {
         self.pass(seq);
     }
 
-    /// Notes that nothing need be written up to this sequence but what was added before.
+    /// Notes that up to this sequence, all lines to be written have been added.
     pub fn pass(&mut self, seq: u64) {
         self.through = Some(seq);
     }
@@ -62,9 +62,9 @@ impl Output {
         self.through.is_none() && self.writing.is_none()
     }
 
-    /// Writes what waits, and returns up to which sequence everything is written. Lines that arrive
-    /// during a write are written together afterwards. Pending while there is nothing to write. The
-    /// future is cancel-safe.
+    /// Writes the waiting lines, and returns the sequence up to which everything is written. Lines
+    /// that arrive during a write are written together afterwards. Pending while there is nothing
+    /// to write. The future is cancel-safe.
     ///
     /// # Errors
     /// When standard output cannot be written.

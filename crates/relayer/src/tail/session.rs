@@ -1,4 +1,4 @@
-//! One connection to the gateway: receives events, and acknowledges what was written.
+//! One connection to the gateway: receives events, and acknowledges written ones.
 
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
@@ -59,7 +59,7 @@ pub(super) async fn run(tail: &mut Tail<'_>, socket: &mut Socket, mut stop: Pin<
         Err(over) = follow(tail, socket) => Some(over),
     };
     match over {
-        // What is left is known to the gateway or comes again.
+        // Only acknowledgements may be lost. The gateway then sends these events again.
         Some(Over::Broken(why)) => {
             let write = async {
                 while !tail.output.is_idle() {
@@ -101,7 +101,7 @@ async fn follow(tail: &mut Tail<'_>, socket: &mut Socket) -> Result<Infallible, 
     }
 }
 
-/// Writes what was received.
+/// Writes the received events.
 async fn finish(tail: &mut Tail<'_>, socket: &mut Socket) -> Result<(), Over> {
     while !tail.output.is_idle() {
         let through = tail.output.written().await?;

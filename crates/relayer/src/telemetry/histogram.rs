@@ -1,5 +1,5 @@
-//! A histogram of durations that can be read back: quantiles of an interval need the counts of both
-//! its ends. Neither observing nor reading takes a lock.
+//! A histogram of durations whose counts can be read back, to compute the quantiles of an interval
+//! from the counts at its start and end. Neither observing nor reading takes a lock.
 
 use std::fmt;
 use std::sync::Arc;

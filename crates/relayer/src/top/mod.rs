@@ -1,8 +1,8 @@
 //! `moltrade-relayer top`: shows rates, relays, sinks and consumers of a running gateway.
 //!
-//! [`sample`] asks the gateway, and [`model`] computes rates. [`rows`] makes text of both, which
-//! [`table`] draws on the [`screen`] of a [`terminal`] or as [`plain`] text. [`view`] is what the
-//! keys have chosen.
+//! [`sample`] asks the gateway, and [`model`] computes rates. [`rows`] turns both into text.
+//! [`table`] draws this text on the [`screen`] of a [`terminal`], or it is printed as [`plain`]
+//! text. [`view`] has the choices that the user made with keys.
 
 mod model;
 mod plain;
@@ -170,7 +170,7 @@ async fn show(
                 let next = match event {
                     Some(Event::Key(key)) => view.press(key),
                     Some(_) => Next::Draw,
-                    // The terminal is gone.
+                    // The terminal was closed.
                     None => Next::Quit,
                 };
                 match next {

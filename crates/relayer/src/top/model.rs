@@ -1,4 +1,4 @@
-//! The figures that are shown: the latest answers, and rates computed from the ones before.
+//! The displayed figures: the latest answers, and rates computed from the previous ones.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -21,7 +21,7 @@ pub(super) const RATES: [Rate; 5] = [
     }),
 ];
 
-/// The histograms of which quantiles are shown, with their names.
+/// The names and histograms of the displayed quantiles.
 const LATENCIES: [(&str, &str); 2] =
     [("commit", "processing_latency_seconds_bucket"), ("client", "delivery_latency_seconds_bucket")];
 

@@ -1,5 +1,4 @@
-//! What the screen and the plain text have in common: lines about the gateway, and the rows of the
-//! tables.
+//! Shared by the screen and the plain text: lines about the gateway, and the rows of the tables.
 
 use super::model::Model;
 use super::sample::{Consumer, Relay};
@@ -37,7 +36,7 @@ pub(super) const RECEIVER_COLUMNS: [Column; 8] = [
     Column::text("WHY", 50).from(140),
 ];
 
-/// What an operator has to know first, or may want to look at.
+/// The most important problem or note, with the number of others.
 pub(super) fn attention(answers: &Answers) -> Option<(String, Tone)> {
     let (problems, notes) = (problems(answers), notes(answers));
     let tone = if problems.is_empty() { Tone::Worth } else { Tone::Bad };

@@ -1,4 +1,4 @@
-//! What `top` asks the gateway for.
+//! The requests of `top` to the gateway.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -62,8 +62,7 @@ struct Consumers {
     consumers: Vec<Consumer>,
 }
 
-/// What the list of relays is sorted by, as the API calls it; `None` is the order in which they
-/// were added.
+/// The `sort` parameter for the list of relays; `None` is the order in which they were added.
 pub(super) const SORTS: [Option<&str>; 7] =
     [Some("first_seen"), Some("copies"), Some("lateness"), Some("rtt"), Some("refused"), Some("url"), None];
 

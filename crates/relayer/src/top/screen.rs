@@ -19,7 +19,7 @@ const KEYS: &str = " q quit  s/S sort  r reverse  f filter  Tab list  ↑↓ PgU
 /// The rows that receivers get at most while relays need room.
 const RECEIVER_ROWS: u16 = 4;
 
-/// Draws everything, and returns what there was room for.
+/// Draws the whole screen, and returns the numbers of rows that fit.
 pub(super) fn draw(model: &Model, view: &View, theme: Theme, buffer: &mut Buffer) -> Shown {
     let area = buffer.area;
     let mut lines = (area.y..area.bottom().saturating_sub(1)).map(|y| Rect { y, height: 1, ..area });
@@ -73,7 +73,7 @@ fn keys(area: Rect, buffer: &mut Buffer) {
     put(buffer, line, KEYS, Theme::BAR);
 }
 
-/// Why the last call failed, in as many words as fit.
+/// The error of the last call, shortened to the available width.
 fn trouble(model: &Model, width: u16) -> Option<(String, Tone)> {
     let why = model.trouble.as_ref()?;
     let tell = |why: &str| format!("cannot reach {}, trying again: {why}", model.url);

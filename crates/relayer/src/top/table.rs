@@ -70,7 +70,7 @@ pub(super) fn put_right(buffer: &mut Buffer, area: Rect, text: &str, style: Styl
 #[derive(Debug)]
 pub(super) struct Column {
     pub heading: &'static str,
-    /// The width; 0 for what the other columns leave.
+    /// The width; 0 for all the width that the other columns leave.
     pub width: u16,
     /// Whether the text stands at the right.
     pub right: bool,
@@ -178,7 +178,7 @@ mod tests {
             ("a\u{202e}b\u{200f}\u{2066}c\u{61c}", "a�b��c�     "),
             ("twelve chars", "twelve chars"),
             ("thirteen char", "thirteen ch…"),
-            // A wide character takes two cells, of which the second is blank.
+            // A wide character takes two cells. The second is blank.
             ("日本語日本語日", "日 本 語 日 本 … "),
         ] {
             assert_eq!(drawn(text, 12), shown);

@@ -1,5 +1,5 @@
-//! The terminal: raw while the screen is shown, and as it was afterwards, whatever ends the
-//! command.
+//! The terminal. It is in raw mode while the screen is shown, and is restored however the command
+//! ends.
 
 use std::io::{self, Stdout, stdout};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -54,14 +54,14 @@ impl Drop for Screen {
 
 fn restore() {
     if IS_CHANGED.swap(false, Ordering::Relaxed) {
-        // A terminal that is gone needs no restoring.
+        // A closed terminal needs no restoring.
         let _ = disable_raw_mode();
         let _ = execute!(stdout(), LeaveAlternateScreen, Show);
     }
 }
 
-/// Keys and changes of the size, from a thread that ends with the process. The channel ends when
-/// the terminal is gone.
+/// Keys and changes of the size, from a thread that ends with the process. The channel closes when
+/// the terminal is closed.
 pub(super) fn events() -> io::Result<mpsc::Receiver<Event>> {
     let (sender, receiver) = mpsc::channel(1);
     let read_all = move || {

@@ -1,4 +1,4 @@
-//! What a person has chosen to see, and the keys that change it.
+//! The user's choice of rows, order and filter, and the keys that change it.
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
@@ -14,7 +14,7 @@ pub(super) struct View {
     pub relay: usize,
     pub receiver: usize,
     pub is_paused: bool,
-    /// What the last drawing had room for.
+    /// The rows that the last drawing had room for.
     pub shown: Shown,
 }
 
@@ -27,7 +27,7 @@ pub(super) struct Shown {
     pub receivers: usize,
 }
 
-/// What to do after a key.
+/// The action after a key press.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
     Nothing,

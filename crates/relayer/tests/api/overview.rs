@@ -12,7 +12,7 @@ use crate::gateway::{self, Gateway, Setup, next};
 
 const STREAM: &str = "/api/overview/stream";
 
-/// Connects to the stream, and reads the block with which it starts.
+/// Connects to the stream, and reads its first block.
 async fn listen(gateway: &Gateway) -> EventClient {
     let mut listener = EventClient::open_path(gateway.address, STREAM, &[]).await;
     let start = StreamEvent { retry: Some(1_000), ..StreamEvent::default() };

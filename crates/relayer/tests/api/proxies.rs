@@ -116,7 +116,7 @@ async fn limits_work_through_nginx() {
     drop((first, second));
     until("they are gone", || gateway.clients.connected() == 0).await;
 
-    // A chain of two, of which the first one is trusted, too.
+    // A chain of two proxies. The first one is trusted, too.
     let gateway = start("trusted_proxies = ['127.0.0.0/8']").await;
     let behind = gateway.address;
     let http = |address: SocketAddr| {

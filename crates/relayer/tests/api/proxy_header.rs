@@ -50,7 +50,8 @@ async fn the_header_has_the_address_of_the_client() {
         ([192, 0, 2, 2], "", 200),
         // The client is no trusted proxy.
         ([192, 0, 2, 1], "x-forwarded-for: 192.0.2.3\r\n", 429),
-        // No client has such an address: the proxy's own counts, and not what the client writes.
+        // No client can have such an address, so the proxy's own address counts, not the client's
+        // X-Forwarded-For.
         ([127, 0, 0, 1], "", 200),
         ([127, 0, 0, 9], "", 200),
         ([0, 0, 0, 0], "", 429),
@@ -157,7 +158,7 @@ async fn limits_work_through_haproxy() {
         drop((first, second));
         until("they are gone", || gateway.clients.connected() == 0).await;
     }
-    // One that adds the header, and one that passes on what it got, from two clients.
+    // Two proxies: one adds the header, and the other passes on the header that it received.
     let gateway = start("trusted_proxies = ['127.0.0.2']\nproxy_protocol = true").await;
     let server = format!("{} send-proxy-v2 source 127.0.0.2", gateway.address);
     let haproxy = Haproxy::start_accepting_proxy("tcp", &server).await;

@@ -17,7 +17,7 @@ pub const WHOLE: &str = "token-of-the-reader-of-all";
 /// The reader of kind 7, and of one author.
 pub const NARROW: &str = "token-of-the-narrow-reader";
 
-/// What serves callers without a token.
+/// The routes that serve callers without a token.
 const OPEN: [(&str, &str); 9] = [
     ("GET", "/health"),
     ("GET", "/ready"),
@@ -86,7 +86,7 @@ async fn every_path_needs_the_right_token() {
         let schemes: BTreeSet<&str> =
             security.iter().flat_map(|one| one.as_object().unwrap().keys().map(String::as_str)).collect();
         if !schemes.contains("readToken") {
-            // The operator's routes, and those with proofs.
+            // The operator's routes, and routes that require a proof.
             assert!(schemes.contains("adminToken"), "{route:?}");
             for token in ["", WHOLE, NARROW] {
                 let answer = ask(&gateway, &method, &target(path), token).await;
@@ -223,7 +223,7 @@ async fn a_narrow_reader_gets_only_what_it_may_see() {
             assert_eq!(next(&mut socket).await["seq"], seq, "{query}");
         }
     }
-    // Live, too: nothing else came before this event.
+    // The selection also applies to live events: no other event came before this one.
     let mut socket = connect(&gateway, "?format=envelope", &bearer(NARROW)).await.unwrap();
     append_various(&gateway).await;
     assert_eq!([next(&mut socket).await["seq"].clone(), next(&mut socket).await["seq"].clone()], [8, 12]);
@@ -286,7 +286,7 @@ async fn a_ticket_opens_a_websocket_and_a_stream() {
     let mut stream = EventClient::open(gateway.address, &query, &[]).await;
     assert_eq!(stream.block().await.unwrap().id, Some(0));
     stream.expect(1..=6).await;
-    // Not for anything but reading, and not for further tickets.
+    // A ticket permits only reading, and cannot be used to get further tickets.
     let unused = ticket(&gateway, WHOLE).await;
     for (method, path) in
         [("POST", "/api/tickets"), ("POST", "/api/config/reload"), ("DELETE", "/api/consumers/a")]
@@ -337,7 +337,7 @@ async fn a_page_needs_an_allowed_origin_as_before() {
     assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.example"));
 }
 
-/// What a reload does to clients.
+/// Replacing the readers closes the connections of removed readers and anonymous clients only.
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_of_changed_readers_are_closed() {
     let gateway = start().await;
@@ -370,7 +370,7 @@ async fn clients_of_changed_readers_are_closed() {
     assert!(gateway.metrics_text().contains("websocket_clients_closed_total{reason=\"revoked\"} 1"));
 }
 
-/// A stream that does not end with its reader would go on for ever.
+/// A stream that ignored its reader's removal would never end.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_stream_ends_with_its_reader() {
     let is_stream =

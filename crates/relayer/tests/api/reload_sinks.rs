@@ -69,7 +69,7 @@ impl Connection {
         seqs
     }
 
-    /// Waits for the end, before which no event may come.
+    /// Waits until the connection ends. No event may arrive before that.
     async fn ends(mut self) {
         assert_eq!(self.next().await, None, "nothing is repeated");
     }

@@ -1,5 +1,5 @@
-//! `/api/events/{id}/trace`: where an event came from, who has it, and what was refused under its
-//! id.
+//! `/api/events/{id}/trace`: which relay delivered an event, which sinks and consumers have it, and
+//! which copies with its id were refused.
 
 use moltrade_relayer::event_log::Cursor;
 use relay_sim::Sim;

@@ -96,7 +96,7 @@ async fn run(site: &Site) {
     for ticket in &tickets {
         needles.add("a ticket", ticket.as_bytes());
     }
-    // What the configuration prints, and its errors.
+    // The output of `check-config`, and its errors.
     let printed = |readers: String| {
         let output = site.command().arg("check-config").env("RELAYER_API__READERS", readers).output();
         let output = output.expect("it runs");

@@ -1,4 +1,5 @@
-//! The files of the page: all are served, and the vendored ones are those of their packages.
+//! The files of the page: all are served, and the vendored files are identical to those in their
+//! packages.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -126,7 +127,7 @@ fn vendored_files_are_those_of_the_manifest() {
     assert_eq!(files(&vendor), listed, "files without a package");
 }
 
-/// What the page shows comes from elsewhere, so nothing may turn text into elements or code.
+/// The page shows text from strangers, so no script may turn text into elements or code.
 #[test]
 fn no_script_of_ours_interprets_text() {
     for file in files(Path::new(ASSETS)) {

@@ -1,4 +1,4 @@
-//! Bots with their followers and last signals, for the operator alone.
+//! Bots with their followers and last signals, which only the operator may see.
 
 use moltrade_relayer::clock::unix_ms;
 use moltrade_relayer::fanout::registry::{BotName, BotRow, Change, Row};

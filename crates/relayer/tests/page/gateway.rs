@@ -14,8 +14,8 @@ use wire::{Signer, VerifiedEvent};
 
 pub const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
-/// What would do something if it were interpreted, with characters that are invisible or change the
-/// order of others.
+/// Text that would have an effect if it were interpreted, with characters that are invisible or
+/// change the direction of text.
 pub const HOSTILE: &str =
     "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>\u{202e}dne\u{202c}\u{200b}!";
 

@@ -59,7 +59,7 @@ async fn consumer(gateway: &TestGateway, name: &str, acknowledged: u64) -> Clien
     client
 }
 
-/// Reads what the gateway sends, and so answers its pings.
+/// Reads messages of the gateway, which also answers its pings.
 async fn read(mut client: Client) {
     while client.next().await.is_some_and(|message| message.is_ok()) {}
 }

@@ -1,4 +1,4 @@
-//! Reloads of the built program: by SIGHUP, and killed in the middle.
+//! Reloads of the built program: by SIGHUP, and with a crash during the reload.
 
 use relay_sim::Sim;
 

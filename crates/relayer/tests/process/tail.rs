@@ -190,7 +190,8 @@ async fn options_choose_the_events_and_their_form() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_closes_the_pipe_ends_it_silently() {
     let (_sim, site, _running) = gateway_with(3).await;
-    // All three events are written at once, and no event comes later: the closed pipe ends it.
+    // All three events are written at once, and no event comes later, so only the closed pipe can
+    // end `tail`.
     let program = site.command();
     let script = "{ \"$0\" tail --quiet --cursor 0; echo \"status $?\" >&2; } | head -n 1";
     let mut command = Command::new("sh");

@@ -149,8 +149,8 @@ impl Terminal {
         self.keys.write_all(keys.as_bytes()).and_then(|()| self.keys.flush()).expect("`script` reads");
     }
 
-    /// Waits for the end, and checks that the terminal is as it was. Returns what was shown after
-    /// the screen, and before `status`.
+    /// Waits for the end, and checks that the terminal is as it was. Returns the text that was
+    /// printed after the screen closed and before `status`.
     async fn ended(&mut self, status: i32) -> String {
         self.until_shown("after ").await;
         let deadline = Instant::now() + PATIENCE;

@@ -10,7 +10,7 @@ import { behind, perSecond } from "./sinks.js";
 
 const REFRESH_SECONDS = 5;
 
-/** How many consumers are drawn: those that are furthest behind. */
+/** The maximum number of consumers shown. Those with the most lag are shown. */
 const SHOWN_MAX = 200;
 
 /** With more consumers than this, they can be searched. */
@@ -35,7 +35,7 @@ const columns = (forget) => [
     render: (one) => (one.connected ? null : html`<button type="button" class="link" aria-label="Forget ${one.name}" onClick=${() => forget(one)}>Forget</button>`) },
 ];
 
-/** Adds to each consumer how many sequences a second it has acknowledged since the answer before. */
+/** Adds each consumer's rate: the sequences a second that it acknowledged since the last answer. */
 function withRates(consumers, before, now) {
   const seconds = before ? (now - before.at) / 1000 : 0;
   return consumers.map((one) => {

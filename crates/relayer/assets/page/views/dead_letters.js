@@ -1,4 +1,4 @@
-// The dead letters of a sink: why each was rejected, its event, and what to do with it.
+// The dead letters of a sink: the reason and the event of each, and buttons to replay or drop it.
 
 import { change, get } from "../api.js";
 import { At, Badge, Button, Loading, Problem, Untrusted } from "../components.js";

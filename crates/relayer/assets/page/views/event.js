@@ -1,4 +1,5 @@
-// An event by its id: what it contains, where it came from, and who has received it.
+// An event by its id: its content, the relays that sent it, and the sinks and consumers that
+// received it.
 
 import { get } from "../api.js";
 import { Ago, At, Badge, Facts, IconButton, Loading, Problem, Untrusted } from "../components.js";

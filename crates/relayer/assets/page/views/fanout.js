@@ -13,7 +13,7 @@ import { linkToEvent } from "./event.js";
 const REFRESH_SECONDS = 5;
 const BOTS_REFRESH_SECONDS = 10;
 
-/** How many bots are loaded at first, and at most: more than an answer has are not asked for. */
+/** The number of bots that are loaded at first, and the maximum, which fits in one answer. */
 const LOADED = 1_000;
 const LOADED_MAX = 10_000;
 

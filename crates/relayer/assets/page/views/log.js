@@ -1,4 +1,4 @@
-// The log: a live tail, one event with its provenance, and what was refused lately.
+// The log: a live tail, one event with its provenance, and the events that were refused lately.
 
 import { Badge, Button, Empty, Problem, SearchField, Untrusted, At } from "../components.js";
 import { abbreviated, clock, count, short } from "../format.js";
@@ -8,14 +8,14 @@ import { Event, linkToEvent } from "./event.js";
 import { Refusals } from "./refusals.js";
 import { DRAWN_A_SECOND, KEPT, useTail } from "./tail.js";
 
-/** What was typed as kinds, as the API wants it, or what is wrong with it. */
+/** Converts typed kinds to the API's parameter, or returns what is wrong with them. */
 function kindsOf(text = "") {
   const kinds = text.split(/[\s,]+/).filter(Boolean);
   const wrong = kinds.find((kind) => !/^\d{1,5}$/.test(kind) || Number(kind) > 65_535);
   return wrong === undefined ? { value: kinds.join(",") } : { problem: `“${wrong}” is not a kind: kinds are numbers from 0 to 65535, such as 1, 7` };
 }
 
-/** What was typed as authors, as the API wants it, or what is wrong with it. */
+/** Converts typed authors to the API's parameter, or returns what is wrong with them. */
 function authorsOf(text = "") {
   const authors = text.split(/[\s,]+/).filter(Boolean).map((author) => [author, publicKey(author)]);
   const wrong = authors.find(([, key]) => !key);
@@ -40,7 +40,7 @@ function State({ tail, isPaused }) {
     ${tail.reason && html`<span class="dim"><${Untrusted} text=${tail.reason} most=${100} /></span>`}</div>`;
 }
 
-/** What is not among the rows, in words. */
+/** A text about the events that the rows do not show. */
 function Missing({ tail, isPaused }) {
   if (tail.isSkipping) {
     return html`<p class="remark warn-text">Events arrive faster than ${DRAWN_A_SECOND} a second, which

@@ -11,7 +11,7 @@ const SHOWN_MAX = 200;
 
 const words = (reason) => reason.replaceAll("_", " ");
 
-/** Who sent refused copies: the first relay, and how many others. */
+/** The first relay that sent refused copies, and the number of other relays. */
 const senders = ({ relays }) => html`<${Untrusted} text=${relays[0] ?? "unknown"} most=${100} />${relays.length > 1 && ` and ${count(relays.length - 1)} more`}`;
 
 /** A refusal in two lines. */
@@ -36,7 +36,7 @@ const columns = (link) => [
 export function Refusals({ params, set }) {
   const { relay, reason } = params;
   const { data, error, reload } = usePolled((signal) => get("api/refusals", { params: { relay, reason, limit: SHOWN_MAX }, signal }), REFRESH_SECONDS, [relay, reason]);
-  // The reasons that were seen while the view is open: with a choice, an answer has only that one.
+  // The reasons seen since the view was opened. An answer for one reason does not list the others.
   const reasons = useRef(new Set());
   for (const refusal of data?.refusals ?? []) reasons.current.add(refusal.reason);
   if (reason) reasons.current.add(reason);

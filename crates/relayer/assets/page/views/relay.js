@@ -106,7 +106,7 @@ function Details({ relay }) {
       ["Notices", count(relay.notices)],
       ["Events in one answer", relay.answer_cap ? `at most ${count(relay.answer_cap)}` : "not known"],
     ]} />
-    <h3>What it says about itself (NIP-11)</h3>
+    <h3>Relay information (NIP-11)</h3>
     <${Information} information=${relay.information} />
     <h3>History</h3>
     <${History} history=${relay.history} />`;

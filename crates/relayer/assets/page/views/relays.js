@@ -44,7 +44,7 @@ const TRAITS = [
   { value: "rate_limited", label: "Limits our requests" },
 ];
 
-/** The reason of a state, or how long the state has lasted. */
+/** The reason for a state, or how long the state has lasted. */
 function Reason({ relay }) {
   if (relay.reason) return html`<${Untrusted} text=${relay.reason} most=${200} />`;
   return relay.since_ms ? html`<span class="dim">for ${duration(Math.max(0, Math.round((Date.now() - relay.since_ms) / 1000)))}</span>` : null;
@@ -54,16 +54,16 @@ const columns = (link) => [
   { key: "url", title: "Relay", sort: "url", width: "18rem", isMain: true,
     render: (relay) => html`<a href=${link(relay.url)}><${Untrusted} text=${relay.url.replace(/^wss:\/\//, "")} most=${120} /></a>` },
   { key: "status", title: "State", sort: "state", width: "10.5rem", render: (relay) => html`<${RelayState} relay=${relay} />` },
-  { key: "reason", title: "Since, or why", from: "desktop", render: (relay) => html`<${Reason} relay=${relay} />` },
+  { key: "reason", title: "Since, or reason", from: "desktop", render: (relay) => html`<${Reason} relay=${relay} />` },
   { key: "events", title: "Events", sort: "events", align: "end", width: "6rem", from: "tablet", hint: "Messages with a requested event",
     render: (relay) => short(relay.events) },
-  { key: "share", title: "First", sort: "first_share", align: "end", width: "5.5rem", hint: "The share of the relay's events that it delivered before all others",
+  { key: "share", title: "First", sort: "first_share", align: "end", width: "5.5rem", hint: "The share of the relay's events that it was the first to deliver",
     render: (relay) => percent(firstShare(relay)) },
   { key: "late", title: "Late", sort: "lateness", align: "end", width: "6rem", from: "tablet", hint: "How much later than the first copy the relay's copies arrive, on average",
     render: (relay) => milliseconds(relay.late_ms) },
   { key: "rtt", title: "Ping", sort: "rtt", align: "end", width: "5.5rem", from: "desktop", hint: "The round trip of the last answered ping",
     render: (relay) => milliseconds(relay.rtt_ms) },
-  { key: "proven", title: "Proven until", sort: "proven_until", align: "end", width: "7.5rem", from: "tablet", hint: "Every event up to this time that the relay has is in the log",
+  { key: "proven", title: "Proven until", sort: "proven_until", align: "end", width: "7.5rem", from: "tablet", hint: "All of the relay's events up to this time are in the log",
     render: (relay) => (relay.proven_until ? relative(1000 * relay.proven_until, Date.now(), 1) : "–") },
   { key: "gaps", title: "Gaps", sort: "gaps", align: "end", width: "4.5rem", from: "tablet", hint: "Spans of time in which the relay's events are not proven complete",
     render: (relay) => count(relay.gaps) },
@@ -90,7 +90,7 @@ function List({ params, go }) {
         const answer = await get("api/relays", { params: { ...asked, limit: PAGE, offset: page * PAGE || undefined }, signal });
         if (mine !== run.current || signal?.aborted) return;
         setResult((before) => {
-          // The old rows stay until the first new ones are here.
+          // The old rows stay until the first new ones have loaded.
           const kept = isNew ? new Map() : new Map(before.pages);
           kept.set(page, answer.relays);
           return { total: answer.total, states: answer.states, pages: kept, error: null };

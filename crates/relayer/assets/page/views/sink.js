@@ -44,11 +44,11 @@ function Controls({ sink, act }) {
   </div>`;
 }
 
-/** What moving a cursor does, in words. */
+/** A text that says what moving the cursor does. */
 function effect(from, to) {
   if (to > from) return `${count(to - from)} sequences are skipped: the sink never gets the events in them.`;
   if (to === 0) return "Every event in the log is sent again, from the oldest one on.";
-  return to < from ? `${count(from - to)} sequences are sent again.` : "The cursor is there already.";
+  return to < from ? `${count(from - to)} sequences are sent again.` : "The cursor is already there.";
 }
 
 function Seek({ sink, act }) {

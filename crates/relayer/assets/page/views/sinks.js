@@ -1,4 +1,5 @@
-// The sinks and the named consumers: what each has received, and why it does not receive more.
+// The sinks and the named consumers: the progress of each, and the reason if its delivery has
+// stopped.
 
 import { get } from "../api.js";
 import { Badge, Empty, Loading, Panel, Problem, Untrusted } from "../components.js";

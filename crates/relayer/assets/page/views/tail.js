@@ -13,7 +13,7 @@ const DRAWN_EACH = 40;
 
 export const DRAWN_A_SECOND = (1000 / DRAW_MS) * DRAWN_EACH;
 
-/** How far before the newest event the tail begins; with a filter, few of these events match. */
+/** How many events before the newest the tail begins: more with a filter, as few of them match. */
 const BACK = 100;
 const BACK_FILTERED = 5_000;
 
@@ -120,7 +120,7 @@ class Tail {
     this.skippedAt = Date.now();
   }
 
-  /** Adds what has arrived to the rows, the newest first. */
+  /** Adds the arrived events to the rows, the newest first. */
   draw() {
     const now = Date.now();
     this.counts.push([now, this.count]);
@@ -148,8 +148,8 @@ class Tail {
 
 /**
  * Follows the log. `kinds` and `authors` select on the gateway; `matches(envelope)`, if it is not
- * null, selects here. Returns the rows, the newest first, and what there is to say about them.
- */
+ * null, selects here. Returns the rows, the newest first, with the rate and the numbers of skipped
+ * and waiting events. /
 export function useTail({ kinds, authors, matches }, isPaused) {
   const [shown, setShown] = useState(NOTHING);
   const tail = useRef(null);
@@ -160,7 +160,7 @@ export function useTail({ kinds, authors, matches }, isPaused) {
   }, [kinds, authors, matches]);
   useEffect(() => {
     tail.current.isPaused = isPaused;
-    // What has arrived in a pause is drawn at once.
+    // Events that arrived during the pause are drawn at once.
     if (!isPaused) tail.current.allowance = KEPT;
   }, [kinds, authors, matches, isPaused]);
   return shown;

@@ -15,7 +15,7 @@ use crate::api::context::Context;
 pub(in crate::api) enum Guard {
     /// Anyone.
     Open,
-    /// Readers, each of its own events.
+    /// All readers, including those with a selection.
     Events,
     /// Readers of all events.
     State,

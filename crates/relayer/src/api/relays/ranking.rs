@@ -91,7 +91,7 @@ enum Sort {
     Gaps,
 }
 
-/// What a relay may have.
+/// A condition that the list of relays can be filtered by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 enum Trait {

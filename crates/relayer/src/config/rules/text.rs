@@ -193,7 +193,7 @@ pub fn secret_key() -> Text<SecretKey> {
     Text { is_secret: |_| true, ..text("64 hex digits, or nsec1… (NIP-19)") }
 }
 
-/// What a token may be.
+/// The values that a token may have.
 const TOKEN: &str =
     "16 to 512 characters of visible ASCII without spaces, such as `openssl rand -hex 32` prints";
 

@@ -1,4 +1,4 @@
-//! Counts all relays by what they do, without copying what is known about them.
+//! Counts all relays by state, without copying their details.
 
 use std::sync::Arc;
 

@@ -1,9 +1,9 @@
-//! Readers: who may read, how much, and which events.
+//! Readers: which clients may read, how much, and which events.
 //!
 //! Without configured readers, anyone may read. Otherwise a request needs the token of a
-//! [`reader`], the operator's token, or a [ticket](tickets) of one of them. A [`Grant`] says who a
-//! request comes from, and a [`Session`] is a connection that was granted. Replacing the readers
-//! ends the sessions of those that changed or are gone.
+//! [`reader`], the operator's token, or a [ticket](tickets) of one of them. A [`Grant`] identifies
+//! the caller of a request, and a [`Session`] is an admitted connection. Replacing the readers ends
+//! the sessions of changed and removed readers.
 
 mod metrics;
 mod reader;
@@ -50,17 +50,16 @@ struct Table {
     anonymous_ended: Arc<watch::Sender<bool>>,
 }
 
-/// What a replacement of the readers changed.
+/// The numbers of readers that a replacement added, changed and removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
 pub struct ReadersReplaced {
     pub added: usize,
-    /// Readers with the same name and other options. Their sessions ended, like those of removed
-    /// readers.
+    /// Readers whose options changed. Their sessions ended, like those of removed readers.
     pub changed: usize,
     pub removed: usize,
 }
 
-/// What a request presents to be admitted.
+/// The credential that a request presents.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Credential<'a> {
     Nothing,
@@ -76,9 +75,10 @@ pub(crate) struct Grant(Holder);
 
 #[derive(Debug, Clone)]
 enum Holder {
-    /// There are no readers, so anyone may read. Holds what ends that.
+    /// There are no readers, so anyone may read. The channel signals that the first reader was
+    /// added.
     Anyone(watch::Receiver<bool>),
-    /// The operator. Holds what ends the validity of the token.
+    /// The operator. The channel signals that the admin token has changed.
     Admin(watch::Receiver<bool>),
     Reader(Arc<Reader>),
 }
@@ -110,8 +110,8 @@ impl Readers {
         }
     }
 
-    /// Replaces the readers. Readers that did not change keep their sessions, and those of all
-    /// others end. Call this from one place at a time.
+    /// Replaces the readers. Unchanged readers keep their sessions. Sessions of changed and removed
+    /// readers end, and so do anonymous sessions if there is a reader now. Calls must not overlap.
     pub fn replace(&self, configs: &[ReaderConfig]) -> ReadersReplaced {
         let old = self.table.load_full();
         let mut replaced = ReadersReplaced::default();
@@ -179,7 +179,7 @@ impl Readers {
         Ok(Grant(holder))
     }
 
-    /// Issues a ticket, with which one request may read as this caller.
+    /// Issues a ticket. One request may use it to read as this caller.
     ///
     /// # Errors
     /// When too many tickets of this caller are unused.
@@ -212,8 +212,8 @@ fn ended() -> Arc<watch::Sender<bool>> {
     Arc::new(watch::Sender::new(false))
 }
 
-/// Compares a token with those of all readers, so that the duration does not tell which one is
-/// right.
+/// Compares a token with those of all readers, so that the duration does not reveal which one
+/// matches.
 fn reader_with(readers: &[Arc<Reader>], token: &[u8]) -> Option<Arc<Reader>> {
     readers
         .iter()
@@ -258,7 +258,7 @@ impl Grant {
         self.reader().map(|reader| reader.config.options.max_consumers.get())
     }
 
-    /// Begins a connection. It counts until the session is dropped.
+    /// Begins a connection. It counts towards the reader's limit until the session is dropped.
     ///
     /// # Errors
     /// When the reader has too many connections.

@@ -99,7 +99,7 @@ fn filter(options: &ReaderOptions) -> Option<Filter> {
     (filter != Filter::new()).then_some(filter)
 }
 
-/// A connection that may read. A reader's connection counts until this is dropped.
+/// A connection that may read. It counts towards its reader's limit until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Session {
     /// Becomes true when the session must end.

@@ -180,7 +180,7 @@ fn tickets_of_a_removed_reader_and_of_another_gateway_are_worthless() {
     assert_eq!(reason(other.admit(Credential::Ticket(&ticket))), Some("wrong_ticket"));
     readers.replace(&[config("b", B)]);
     assert_eq!(reason(readers.admit(Credential::Ticket(&ticket))), Some("wrong_ticket"));
-    // From before there were readers.
+    // A ticket that was issued before the first reader was added.
     readers.replace(&[]);
     let anonymous = readers.admit(Credential::Nothing).unwrap();
     let ticket = readers.issue_ticket(&anonymous).unwrap().reveal();
@@ -199,7 +199,7 @@ async fn unused_tickets_are_limited_for_each_reader() {
     assert_eq!(refused.reason, ReadRefusal::TooManyTickets);
     assert_eq!(refused.retry_after, Some(TICKET_LIFETIME));
     assert!(readers.issue_ticket(&b).is_ok());
-    // A used ticket makes room, and so does time.
+    // Used and expired tickets make room for new ones.
     assert!(readers.admit(Credential::Ticket(&tickets[0])).is_ok());
     assert!(readers.issue_ticket(&a).is_ok() && readers.issue_ticket(&a).is_err());
     advance(TICKET_LIFETIME).await;

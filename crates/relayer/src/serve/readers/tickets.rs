@@ -1,8 +1,8 @@
-//! Tickets: what a web page presents in place of a token, because `EventSource` and WebSockets of
+//! Tickets: web pages present them in place of tokens, because `EventSource` and the WebSockets of
 //! browsers cannot send headers.
 //!
 //! URLs are stored by proxies, logs and browsers. A ticket is therefore valid once and for a short
-//! time, so that nobody can use one that was stored.
+//! time, so that a stored ticket is useless.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -88,8 +88,8 @@ impl Tickets {
         Ok(ticket)
     }
 
-    /// Uses up a ticket, and returns who it was issued to. `None` if the ticket is unknown, used or
-    /// expired, or the caller has lost its right to read.
+    /// Uses up a ticket, and returns the caller to which it was issued. `None` if the ticket is
+    /// unknown, used or expired, or the caller has lost its right to read.
     pub(super) fn redeem(&self, text: &str, now: Instant) -> Option<Grant> {
         let ticket = Ticket::parse(text)?;
         let entry = self.0.lock().tickets.remove(&ticket)?;

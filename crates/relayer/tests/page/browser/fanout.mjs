@@ -18,7 +18,7 @@ export async function bots(browser, { token, signal }) {
   await browser.type(".dialog input", token);
   await browser.press("Enter");
   await browser.find(".panel-head", "3");
-  // Those with the newest signal come first.
+  // Bots with the newest signals come first.
   await browser.find(`${ROWS}:nth-child(1)`, "Momentum");
   same(await browser.page.$eval(`${ROWS}:nth-child(1) td:nth-child(5) a`, (one) => one.getAttribute("href")), `#/log?event=${signal}`, "the last signal");
   await browser.click("th button", "Bot");

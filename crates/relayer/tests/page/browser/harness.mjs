@@ -116,7 +116,7 @@ export class Browser {
     for (const scheme of ["light", "dark"]) {
       await this.colours(scheme);
       const { violations } = await this.page.evaluate(async () => {
-        // Without transitions, so that no colour is between two.
+        // Transitions are disabled, so that no intermediate colour is checked.
         for (const animation of document.getAnimations()) animation.finish();
         return globalThis.axe.run(document, { preload: false, resultTypes: ["violations"] });
       });

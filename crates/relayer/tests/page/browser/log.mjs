@@ -26,7 +26,7 @@ export async function following(browser, { author, hostile }) {
   const seqs = (await column(browser, 2)).map((text) => Number(text.replaceAll(",", "")));
   check(seqs.length > 1 && seqs.every((seq, at) => at === 0 || seq < seqs[at - 1]), `the order: ${seqs}`);
 
-  // A text is sought here, and what is wrong with a filter is said.
+  // The browser searches for a text, and shows what is wrong with a filter.
   await browser.type(".search input[placeholder^=Kinds]", "1, x");
   await browser.find(".problem", "“x” is not a kind");
   await browser.type(".search input[placeholder^=Kinds]", "1, 7");

@@ -1,4 +1,4 @@
-// What the views say when there is nothing to show.
+// The messages of empty views.
 
 export async function words(browser) {
   await browser.go("fanout");

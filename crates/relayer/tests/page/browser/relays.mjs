@@ -59,7 +59,7 @@ export async function filtering(browser) {
   same(await browser.texts(`${ROWS} td:nth-child(2)`), ["Quarantined", "Quarantined"], "their states");
 }
 
-/** Texts of relays are shown, and do nothing. */
+/** Texts from relays are shown as text, and have no effect. */
 export async function hostile(browser, { texts }) {
   await browser.go("relays?state=quarantined,backing_off&sort=url");
   await browser.find(".panel-head", "3 match");

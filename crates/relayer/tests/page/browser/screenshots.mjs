@@ -15,7 +15,7 @@ const VIEWS = {
 
 const SIZES = { "": [1440, 900], "-phone": [390, 844] };
 
-/** Screenshots show what is behind the last picture, so fonts and plots need a moment. */
+/** The wait before a screenshot, until fonts and plots are drawn. */
 const SETTLED_MS = 1_500;
 
 export async function take(browser) {

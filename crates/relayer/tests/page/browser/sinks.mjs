@@ -1,4 +1,4 @@
-// Sinks and named consumers: what is shown, and what the operator does.
+// Sinks and named consumers: their display, and the operator's actions.
 
 import { check, inert, same } from "./harness.mjs";
 
@@ -9,7 +9,7 @@ const LETTERS = ".letters > li";
 // The browser itself reports answers that are errors.
 export const allowed = [/status of 40[014]/];
 
-/** Confirms the question, and answers the one for the token, which is asked once a session. */
+/** Confirms the question, and enters the token if asked for it, which happens once a session. */
 async function confirmed(browser, question, action, token) {
   await browser.find(".dialog h2", question);
   await browser.click(".dialog button[type=submit]", action);
@@ -132,5 +132,5 @@ async function accessible(browser) {
   await browser.fits();
 }
 
-/** The later ones find what the earlier ones have left. */
+/** Later steps depend on the state that earlier ones leave. */
 export const steps = [shown, accessible, pausing, deadLetters, moving, forgetting];

@@ -141,7 +141,6 @@ impl Control {
         };
         let Checked { config: new, fitted, changed, needs_restart, sinks } = checked;
         let (relays_added, relays_removed) = self.replace_relays(&config, &fitted).await?;
-        let sinks = self.parts.sinks.apply(sinks).await?;
         self.parts.set_limits(&config, &fitted);
         set_logging(&config, &fitted);
         self.observers.read().iter().for_each(|observer| (observer.0)(&fitted));
@@ -149,6 +148,8 @@ impl Control {
         if config.api.admin_token != new.api.admin_token {
             self.parts.readers.revoke_admin();
         }
+        // Last, because it waits for what is in flight: a token that was disclosed ends at once.
+        let sinks = self.parts.sinks.apply(sinks).await?;
         *config = new;
         let reason = |key: &String| Some((key.clone(), restart_reason(key)?));
         let reloaded = Reloaded {

@@ -124,23 +124,17 @@ async function obtained(use, sent, error) {
   return Boolean(token);
 }
 
-/** A ticket for a stream: browsers send no headers with it. Null if none is needed. */
+/** A ticket for a stream: browsers send no headers with it. Asks for a token if one is needed. */
 async function ticket() {
-  const held = tokenFor("read");
-  if (!held) return null;
-  try {
-    const answer = await send("POST", "api/tickets", held.token, {});
-    return answer.ok ? (await answer.json()).ticket : null;
-  } catch {
-    return null;
-  }
+  return (await request("POST", "api/tickets", { use: "read", body: {} })).ticket;
 }
 
 /**
  * Opens Server-Sent Events, and opens them again when they are lost. They are closed while the page
- * is hidden. `params()` is asked at each attempt, so it may contain a cursor. `events` has a handler
- * for each event's name; it gets the parsed data and the event's id. `onState` gets "connecting",
- * "open" or "lost". Returns a function that closes the stream.
+ * is hidden, and while the user gives no token although reading needs one. `params()` is asked at
+ * each attempt, so it may contain a cursor. `events` has a handler for each event's name; it gets
+ * the parsed data and the event's id. `onState` gets "connecting", "open" or "lost". Returns a
+ * function that closes the stream.
  */
 export function stream(path, { params = () => ({}), events = {}, onState = () => {} }) {
   let source = null;
@@ -154,12 +148,26 @@ export function stream(path, { params = () => ({}), events = {}, onState = () =>
     source?.close();
     source = null;
   };
+  const lost = (error) => {
+    close();
+    onState("lost");
+    // Without a token that may read, further attempts would be refused, too.
+    if (error?.status === 401 || error?.status === 403) return;
+    timer = setTimeout(open, pause * (0.5 + Math.random() / 2));
+    pause = Math.min(2 * pause, RETRY_MS_MAX);
+  };
   const open = async () => {
     close();
     if (document.hidden) return;
     const mine = attempt;
     onState("connecting");
-    const entry = await ticket();
+    let entry;
+    try {
+      entry = await ticket();
+    } catch (error) {
+      if (mine === attempt) lost(error);
+      return;
+    }
     if (mine !== attempt) return;
     source = new EventSource(path + query({ ...params(), ticket: entry }));
     source.onopen = () => {
@@ -168,20 +176,17 @@ export function stream(path, { params = () => ({}), events = {}, onState = () =>
       onState("open");
     };
     // The browser's own attempts would use a ticket that has expired.
-    source.onerror = () => {
-      close();
-      onState("lost");
-      timer = setTimeout(open, pause * (0.5 + Math.random() / 2));
-      pause = Math.min(2 * pause, RETRY_MS_MAX);
-    };
+    source.onerror = () => lost();
     for (const [name, handler] of Object.entries(events)) {
       source.addEventListener(name, (event) => handler(JSON.parse(event.data), event.lastEventId));
     }
   };
 
+  const ignoreLocks = isLocked.subscribe((locked) => locked || open());
   document.addEventListener("visibilitychange", open);
   open();
   return () => {
+    ignoreLocks();
     document.removeEventListener("visibilitychange", open);
     close();
   };

@@ -1,7 +1,7 @@
 // Small parts that all views use.
 
 import { clock, relative, time } from "./format.js";
-import { html, useEffect, useRef, useState } from "./ui.js";
+import { html, useEffect, useLatest, useRef, useState } from "./ui.js";
 
 const ICONS = {
   overview: "M3 12h4l3-8 4 16 3-8h4",
@@ -171,10 +171,12 @@ export function Chips({ label, choices, chosen, onChange }) {
 /** A text field that reports what was typed after a pause. */
 export function SearchField({ label, value, onChange }) {
   const timer = useRef(0);
+  // Until the timer ends, another field may have changed what `onChange` builds on.
+  const latest = useLatest(onChange);
   const typed = (event) => {
     const text = event.currentTarget.value.trim();
     clearTimeout(timer.current);
-    timer.current = setTimeout(() => onChange(text), 250);
+    timer.current = setTimeout(() => latest.current(text), 250);
   };
   useEffect(() => () => clearTimeout(timer.current), []);
   return html`<label class="search"><${Icon} name="search" /><span class="hidden">${label}</span>

@@ -49,7 +49,7 @@ pub(super) async fn stream(
     ConnectInfo(peer): ConnectInfo<Peer>,
     Extension(grant): Extension<Grant>,
 ) -> Result<Response, ApiError> {
-    let mut session = session(&context, &grant, &peer, "/api/overview/stream")?;
+    let session = session(&context, &grant, &peer, "/api/overview/stream")?;
     let listener = context.listeners.enter(peer.address).map_err(|refused| match refused {
         Refused::Stopping => ApiError::stopping(),
         Refused::TooMany(max) | Refused::TooManyFromAddress(max) => ApiError::unavailable(
@@ -61,11 +61,6 @@ pub(super) async fn stream(
     })?;
     let recorder = Arc::clone(context.overview());
     // The connection keeps its slot, and ends if the client reads nothing for a while.
-    let body = EventBody::new(peer.taken, |stream| async move {
-        tokio::select! {
-            () = recorder.stream(stream, listener) => {}
-            () = session.revoked() => {}
-        }
-    });
+    let body = EventBody::new(peer.taken, |stream| recorder.stream(stream, listener, session));
     Ok((HEADERS, Body::new(body)).into_response())
 }

@@ -1,5 +1,7 @@
 //! `POST /api/tickets`.
 
+use std::fmt;
+
 use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -15,15 +17,21 @@ use crate::limits::TICKET_LIFETIME;
 use crate::serve::Grant;
 
 /// A secret that a client sends once as `?ticket=` in place of a token.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Serialize, JsonSchema)]
 struct Ticket {
     ticket: String,
     expires_in_seconds: u64,
 }
 
 /// An answer that is never stored.
-#[derive(Debug)]
 pub(super) struct Issued(Ticket);
+
+/// Without the secret.
+impl fmt::Debug for Issued {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Issued(***)")
+    }
+}
 
 impl IntoResponse for Issued {
     fn into_response(self) -> Response {

@@ -150,14 +150,21 @@ async fn lease(context: &Context, grant: &Grant, query: &Query) -> Result<Option
         && context.consumers.cursor(&key).is_none()
         && let Some(cursor) = context.consumers.cursor(name)
     {
+        let head = context.log.head();
         return Err(ApiError::new(
             StatusCode::CONFLICT,
             "consumer_without_reader",
-            format!(
-                "a consumer {name} without a reader is at cursor {cursor}, and yours does not exist yet; connect once \
-                 with cursor={cursor} to continue there, or with cursor={} for new events",
-                context.log.head()
-            ),
+            match grant.may_read_state() {
+                true => format!(
+                    "a consumer {name} without a reader is at cursor {cursor}, and yours does not exist yet; connect \
+                     once with cursor={cursor} to continue there, or with cursor={head} for new events"
+                ),
+                // Cursors are state, which readers with a selection may not see.
+                false => format!(
+                    "there is a consumer {name} without a reader, and yours does not exist yet; ask the operator for \
+                     its cursor and connect once with it to continue there, or with cursor={head} for new events"
+                ),
+            },
         ));
     }
     let share = Share { prefix: &prefix, max };

@@ -1,7 +1,7 @@
 //! Ranges of IP addresses.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use ipnet::IpNet;
@@ -9,6 +9,9 @@ use ipnet::IpNet;
 /// A range of IP addresses, written as one address or in CIDR notation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Network(IpNet);
+
+/// The first IPv4 address that is mapped into IPv6.
+const MAPPED: Ipv6Addr = Ipv4Addr::UNSPECIFIED.to_ipv6_mapped();
 
 impl Network {
     /// Whether the address is in the range. An IPv4 address that is mapped into IPv6 counts as
@@ -26,6 +29,12 @@ impl FromStr for Network {
             Ok(address) => address.to_canonical().into(),
             Err(_) => text.parse().map_err(|_| "it is neither an address nor a range")?,
         };
+        // Addresses are compared in their IPv4 form, so such a range would contain none.
+        if let IpNet::V6(network) = network
+            && (network.contains(&MAPPED) || network.addr().to_ipv4_mapped().is_some())
+        {
+            return Err("it has IPv4 addresses in IPv6 form; write a range of IPv4");
+        }
         if network.prefix_len() == 0 {
             return Err("it is every address");
         }
@@ -69,8 +78,18 @@ mod tests {
         for (text, shown) in [("10.1.2.3/8", "10.0.0.0/8"), ("127.0.0.1", "127.0.0.1"), ("::1/128", "::1")] {
             assert_eq!(text.parse::<Network>().unwrap().to_string(), shown);
         }
-        for wrong in ["", "localhost", "10.0.0.0/33", "10.0.0/8", "10.0.0.0/-1", "0.0.0.0/0", "::/0", " ::1"]
-        {
+        for wrong in [
+            "",
+            "localhost",
+            "10.0.0.0/33",
+            "10.0.0/8",
+            "10.0.0.0/-1",
+            "0.0.0.0/0",
+            "::/0",
+            " ::1",
+            "::ffff:10.0.0.0/104",
+            "::/64",
+        ] {
             assert!(wrong.parse::<Network>().is_err(), "{wrong}");
         }
     }

@@ -15,7 +15,7 @@ use super::view::{Overview, Times};
 use crate::clock::unix_ms;
 use crate::gateway::Parts;
 use crate::limits::{OVERVIEW_EVERY, OVERVIEW_FRESH, OVERVIEW_POINT_EVERY};
-use crate::serve::{Client, EventStream};
+use crate::serve::{Client, EventStream, Session};
 use crate::telemetry::resident_bytes;
 
 /// The history, and the newest overview, which all callers share.
@@ -148,13 +148,20 @@ impl Recorder {
         json
     }
 
-    /// Sends the overview and new points until the gateway stops or the listener leaves.
-    pub async fn stream(self: Arc<Self>, mut stream: EventStream, mut listener: Client) {
-        tokio::select! {
-            () = listener.stopping() => {}
-            () = self.send(&mut stream) => {}
-        }
-        stream.stop().await;
+    /// Sends the overview and new points until the gateway stops, the token ends or the listener
+    /// leaves.
+    pub async fn stream(
+        self: Arc<Self>,
+        mut stream: EventStream,
+        mut listener: Client,
+        mut session: Session,
+    ) {
+        let is_revoked = tokio::select! {
+            () = listener.stopping() => false,
+            () = session.revoked() => true,
+            () = self.send(&mut stream) => false,
+        };
+        if is_revoked { stream.revoke().await } else { stream.stop().await }
     }
 
     async fn send(&self, stream: &mut EventStream) {

@@ -84,6 +84,11 @@ pub(super) fn stopping() -> (u16, String) {
     (close_code::AWAY, "the gateway is stopping".to_owned())
 }
 
+/// The close of a connection whose token is no longer valid.
+pub(super) fn revoked() -> (u16, String) {
+    (close_code::POLICY, "reading needs a token that is valid now".to_owned())
+}
+
 /// Closes the connection of a client.
 #[derive(Debug)]
 pub(super) struct Close {
@@ -125,7 +130,7 @@ impl Close {
             ),
             CloseCause::Silent => (close_code::POLICY, "no answer to pings".to_owned()),
             CloseCause::Replaced => (close_code::POLICY, REPLACED.to_owned()),
-            CloseCause::Revoked => (close_code::POLICY, "reading needs a token that is valid now".to_owned()),
+            CloseCause::Revoked => revoked(),
             CloseCause::BadAck(bad) => (close_code::POLICY, bad.to_string()),
             CloseCause::Read(ReadError::Trimmed { oldest }) => {
                 (close_code::POLICY, format!("cursor {cursor} is no longer kept; oldest is {oldest}"))

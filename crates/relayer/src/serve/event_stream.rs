@@ -24,7 +24,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::timeout;
 
-use super::close::{CloseReason, stopping};
+use super::close::{CloseReason, revoked, stopping};
 use super::metrics::WebSocketMetrics;
 use super::slow::Taken;
 use super::socket::{ClientSocket, Disconnected, Outgoing};
@@ -119,6 +119,11 @@ impl EventStream {
     /// Ends the stream because the gateway stops.
     pub(crate) async fn stop(self) {
         self.close(Some(stopping()), CLIENT_CLOSE_MAX).await;
+    }
+
+    /// Ends the stream because its token is no longer valid.
+    pub(crate) async fn revoke(self) {
+        self.close(Some(revoked()), CLIENT_CLOSE_MAX).await;
     }
 }
 

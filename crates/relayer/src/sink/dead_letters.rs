@@ -185,7 +185,7 @@ impl DeadLetters {
     ///
     /// # Errors
     /// When RocksDB fails.
-    pub fn drop(&self, which: LetterSelector) -> Result<usize, StorageError> {
+    pub fn delete(&self, which: LetterSelector) -> Result<usize, StorageError> {
         let _writing = self.writing.lock();
         let mut kept = self.kept.lock();
         let found = kept.find(which);

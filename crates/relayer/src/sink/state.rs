@@ -103,7 +103,7 @@ pub struct Sink {
     /// Events delivered, repeats included.
     pub delivered: Counter,
     /// Events that the sink refused.
-    pub dead_letters: DeadLetters,
+    pub dead_letters: Arc<DeadLetters>,
     commands: mpsc::Sender<PendingCommand>,
     state: Mutex<SinkState>,
     /// The sink has everything up to this sequence.
@@ -138,7 +138,7 @@ impl Sink {
             ack_errors: metrics.ack_errors.get_or_create_owned(&label),
             retries: metrics.retries.get_or_create_owned(&label),
             lost: metrics.lost.get_or_create_owned(&label),
-            dead_letters: DeadLetters::open(&name, log, metrics)?,
+            dead_letters: Arc::new(DeadLetters::open(&name, log, metrics)?),
             commands,
             state: Mutex::new(SinkState::Connecting),
             cursor: AtomicU64::new(cursor.get()),
@@ -150,6 +150,16 @@ impl Sink {
             name,
         };
         Ok((sink, receiver))
+    }
+
+    /// Takes over the dead letters and the lost ranges of the sink that this one replaces.
+    /// Otherwise, a reload would forget which letters were to be sent again.
+    pub(super) fn replacing(self, previous: &Self) -> Self {
+        Self {
+            dead_letters: Arc::clone(&previous.dead_letters),
+            lost_ranges: Mutex::new(previous.lost_ranges.lock().clone()),
+            ..self
+        }
     }
 
     pub fn state(&self) -> SinkState {

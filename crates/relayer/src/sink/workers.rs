@@ -271,7 +271,11 @@ impl Workers {
         let (kind, address) = (settings.kind(), settings.shown_address());
         let (sink, commands) =
             Sink::new(name.to_arc(), kind, address, selection(common), row.cursor, &self.log, &self.metrics)?;
-        let sink = Arc::new(sink);
+        let previous = self.list().into_iter().find(|previous| previous.name == sink.name);
+        let sink = Arc::new(match previous {
+            Some(previous) => sink.replacing(&previous),
+            None => sink,
+        });
         let ending = watch::Sender::new(None);
         let worker = Worker::new(Context {
             log: Arc::clone(&self.log),

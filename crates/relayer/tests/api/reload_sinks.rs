@@ -107,6 +107,11 @@ async fn sinks_are_added_changed_and_removed_and_the_others_keep_their_connectio
         until_cursor(&gateway, name, 10).await;
     }
 
+    let letters = |name: &str| {
+        let sinks = gateway.sinks.list();
+        sinks.iter().find(|sink| &*sink.name == name).map(|sink| std::sync::Arc::clone(&sink.dead_letters))
+    };
+    let before = letters("changed").unwrap();
     let tables = kept.table("") + &changed.table("max_unacked = 7") + &new.table("");
     let (answer, ..) = tokio::join!(reload(&gateway, &tables), at_changed.ends(), at_gone.ends());
     assert_eq!(answer.json()["changed"], json!(["output.tcp"]), "{}", answer.text);
@@ -114,6 +119,8 @@ async fn sinks_are_added_changed_and_removed_and_the_others_keep_their_connectio
         answer.json()["sinks"],
         json!({ "added": ["new"], "changed": ["changed"], "removed": ["gone"], "unchanged": ["kept"] })
     );
+    // They hold which letters are to be sent again.
+    assert!(std::sync::Arc::ptr_eq(&before, &letters("changed").unwrap()), "its dead letters are forgotten");
     gateway.append_numbered(5).await;
     let (mut at_changed, mut at_new) = tokio::join!(changed.accept(), new.accept());
     let five: Vec<u64> = (11..=15).collect();

@@ -1,14 +1,17 @@
-//! Changes through the page need the admin token.
+//! Changes through the page need the admin token, and reading may need a token.
 
 use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use moltrade_relayer::config::Secret;
+use moltrade_relayer::config::{Config, Secret};
 use moltrade_relayer::net::resolver::Resolver;
+use relay_sim::wait::until;
 use serde_json::json;
 use tempfile::TempDir;
 
 use crate::browser::drive;
+use crate::gateway::start;
 use crate::relays::with_relays;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -28,4 +31,22 @@ async fn relays_are_added_and_removed_with_the_right_token_alone() {
     .await;
     drive("tokens", gateway.address, json!({ "token": token })).await;
     assert_eq!(gateway.pool.peers().len(), 3, "the relay that was added is removed");
+}
+
+/// Configures one reader.
+fn reader(token: &str) -> String {
+    format!("[[api.readers]]\nname = 'desk'\ntoken = '{token}'")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reading_asks_for_a_token_and_again_when_it_is_replaced() {
+    let folder = TempDir::new().unwrap();
+    let (first, second) = ("correct-horse-battery-staple", "another-correct-horse-battery");
+    let gateway = start(&folder, &reader(first), |_| {}).await;
+    let replace = async {
+        until("the log is followed", || gateway.clients.connected() == 1).await;
+        let loaded = Config::parse(Some((Path::new("config.toml"), &reader(second))), []).unwrap();
+        gateway.readers.replace(&loaded.config.api.readers);
+    };
+    tokio::join!(drive("reading", gateway.address, json!({ "first": first, "second": second })), replace);
 }

@@ -123,10 +123,10 @@ async fn a_replay_waits_for_a_sink_that_fails() {
 #[tokio::test(flavor = "multi_thread")]
 async fn letters_are_dropped_one_or_all() {
     let (folder, hook, gateway) = refused().await;
-    assert_eq!(gateway.sink(0).dead_letters.drop(LetterSelector::One(seq(4))).unwrap(), 1);
-    assert_eq!(gateway.sink(0).dead_letters.drop(LetterSelector::One(seq(4))).unwrap(), 0);
+    assert_eq!(gateway.sink(0).dead_letters.delete(LetterSelector::One(seq(4))).unwrap(), 1);
+    assert_eq!(gateway.sink(0).dead_letters.delete(LetterSelector::One(seq(4))).unwrap(), 0);
     assert_eq!(kept(&gateway), [2, 6, 8, 10]);
-    assert_eq!(gateway.sink(0).dead_letters.drop(LetterSelector::All).unwrap(), 4);
+    assert_eq!(gateway.sink(0).dead_letters.delete(LetterSelector::All).unwrap(), 4);
     gateway.stop().await;
     let gateway = Gateway::start_with(&folder, &hook.output(""));
     assert_eq!(kept(&gateway), [0_u64; 0]);
@@ -138,7 +138,7 @@ async fn a_letter_that_is_dropped_during_its_replay_stays_dropped() {
     let (_folder, mut hook, gateway) = refused().await;
     gateway.sink(0).dead_letters.replay(LetterSelector::One(seq(4)));
     let post = hook.next().await;
-    assert_eq!(gateway.sink(0).dead_letters.drop(LetterSelector::One(seq(4))).unwrap(), 1);
+    assert_eq!(gateway.sink(0).dead_letters.delete(LetterSelector::One(seq(4))).unwrap(), 1);
     post.answer(Reply::status(400));
     gateway.append([11]);
     assert_eq!(hook.dates(1).await, [11]);
@@ -163,7 +163,7 @@ async fn a_replay_with_a_long_retry_after_does_not_delay_new_events() {
 async fn a_crash_while_one_letter_is_replayed_or_after_one_is_dropped_loses_no_other() {
     let (folder, mut hook, gateway) = refused().await;
     until("the cursor is stored", || gateway.saved("a") == 10).await;
-    assert_eq!(gateway.sink(0).dead_letters.drop(LetterSelector::One(seq(8))).unwrap(), 1);
+    assert_eq!(gateway.sink(0).dead_letters.delete(LetterSelector::One(seq(8))).unwrap(), 1);
     assert_eq!(gateway.sink(0).dead_letters.replay(LetterSelector::One(seq(4))), 1);
     // The sink has the event, but the gateway does not know that when it crashes.
     let post = hook.next().await;

@@ -169,7 +169,7 @@ pub(in crate::api) async fn drop_letters(
     Body(body): Body<LettersBody>,
 ) -> Result<Json<Dropped>, ApiError> {
     let (sink, selector) = (find(&context, name)?, body.selector()?);
-    let dropped = counted(selector, on_disk(move || sink.dead_letters.drop(selector)).await?)?;
+    let dropped = counted(selector, on_disk(move || sink.dead_letters.delete(selector)).await?)?;
     Ok(Json(Dropped { dropped }))
 }
 

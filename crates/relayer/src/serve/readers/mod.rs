@@ -9,6 +9,7 @@ mod metrics;
 mod reader;
 mod tickets;
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,13 +61,25 @@ pub struct ReadersReplaced {
 }
 
 /// The credential that a request presents.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) enum Credential<'a> {
     Nothing,
     Token(&'a [u8]),
     /// The operator's token.
     Admin,
     Ticket(&'a str),
+}
+
+/// Without the secret.
+impl fmt::Debug for Credential<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "Nothing",
+            Self::Token(_) => "Token(***)",
+            Self::Admin => "Admin",
+            Self::Ticket(_) => "Ticket(***)",
+        })
+    }
 }
 
 /// The caller of a request that may read.

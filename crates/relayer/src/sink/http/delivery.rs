@@ -305,7 +305,7 @@ impl<'t> Delivery<'t> {
         self.sink.count_delivered(batch.entries().len() as u64);
         if batch.is_replay {
             let (sink, seq) = (Arc::clone(&self.sink), batch.first());
-            blocking(move || sink.dead_letters.drop(LetterSelector::One(seq))).await?;
+            blocking(move || sink.dead_letters.delete(LetterSelector::One(seq))).await?;
         } else {
             self.refusals = Refusals::default();
             self.in_flight.done(batch.first());

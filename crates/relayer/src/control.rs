@@ -1,8 +1,8 @@
 //! Reloads the configuration while the gateway runs and applies the differences.
 //!
 //! A reload first checks the whole new configuration. If anything is wrong, nothing changes. Then
-//! it replaces filters, relays and sinks, and finally limits, readers and options; the last step
-//! cannot fail. Keys that need a restart keep their old values and are reported.
+//! it replaces filters and relays, limits, readers and options, and finally sinks, because these
+//! first finish what is in flight. Keys that need a restart keep their old values and are reported.
 
 use std::collections::BTreeMap;
 use std::fmt;

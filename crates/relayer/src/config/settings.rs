@@ -299,8 +299,9 @@ settings! {
         /// the header is closed.
         proxy_protocol: bool = false, rules::Flag, Restart(PROXIES);
         /// Tokens for reading: "Authorization: Bearer <token>". Once there is a reader, events and
-        /// state are served only with a reader's token or with admin_token. /health and /ready stay
-        /// open, and so does the port for /metrics while bind_address is a loopback address.
+        /// state are served only with a reader's token or with admin_token. What contains neither stays
+        /// open (/health, /ready, the files of the pages), and so do /fanout, which has its own proofs,
+        /// and the port for /metrics while bind_address is a loopback address.
         readers: Vec<ReaderConfig> = Vec::new(), rules::Readers, Reload;
     }
 

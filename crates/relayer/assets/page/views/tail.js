@@ -149,7 +149,8 @@ class Tail {
 /**
  * Follows the log. `kinds` and `authors` select on the gateway; `matches(envelope)`, if it is not
  * null, selects here. Returns the rows, the newest first, with the rate and the numbers of skipped
- * and waiting events. /
+ * and waiting events.
+ */
 export function useTail({ kinds, authors, matches }, isPaused) {
   const [shown, setShown] = useState(NOTHING);
   const tail = useRef(null);

@@ -44,7 +44,8 @@ async fn reading_asks_for_a_token_and_again_when_it_is_replaced() {
     let (first, second) = ("correct-horse-battery-staple", "another-correct-horse-battery");
     let gateway = start(&folder, &reader(first), |_| {}).await;
     let replace = async {
-        until("the log is followed", || gateway.clients.connected() == 1).await;
+        // The second stream says that the script has seen the first.
+        until("the log is followed", || gateway.clients.connected() == 2).await;
         let loaded = Config::parse(Some((Path::new("config.toml"), &reader(second))), []).unwrap();
         gateway.readers.replace(&loaded.config.api.readers);
     };

@@ -22,7 +22,12 @@ export async function tokens(browser, { first, second }) {
   await browser.find(".state-line", "Following");
   check(!browser.page.url().includes(first), browser.page.url());
 
-  // The test replaces the token now, which closes the stream.
+  // At a second stream, the test replaces the token, which closes the streams.
+  await browser.page.evaluate(async (token) => {
+    const headers = { Authorization: `Bearer ${token}`, "Content-Type": "application/json" };
+    const answer = await fetch("api/tickets", { method: "POST", headers, body: "{}" });
+    window.second = new EventSource(`api/events/stream?ticket=${(await answer.json()).ticket}`);
+  }, first);
   await enter(browser, second);
   await browser.find(".state-line", "Following");
 }

@@ -402,7 +402,7 @@ async fn trimmed_events_are_reported_and_skipped() {
         command.arg("tail").args(arguments).env("MOLTRADE_RELAYER_TOKEN", "read-token");
         let mut tailing = Tailing::spawn(command);
         assert_eq!(tailing.ended().await.code(), Some(1), "{}", tailing.said());
-        tailing.until_said("set MOLTRADE_RELAYER_TOKEN to the token of one of [[api.readers]]\n").await;
+        tailing.until_said("set MOLTRADE_RELAYER_TOKEN to the token of one of [[api.readers]], or to the admin_token of [api]\n").await;
         let lost = "no longer stores the events up to 10; starting with event 11\n";
         assert!(
             tailing.said().contains(lost) && !tailing.said().contains("read-token"),

@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use futures_util::{SinkExt, StreamExt};
 use moltrade_relayer::testing::TestGateway;
-use relay_sim::wait::until;
+use relay_sim::wait::{until, within};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
@@ -51,6 +51,11 @@ type Client = WebSocketStream<MaybeTlsStream<TcpStream>>;
 async fn consumer(gateway: &TestGateway, name: &str, acknowledged: u64) -> Client {
     let url = format!("ws://{}/ws?consumer={name}&cursor=0", gateway.address);
     let (mut client, _) = ClientBuilder::new().uri(&url).unwrap().connect().await.unwrap();
+    // Only events that were received may be acknowledged.
+    let mut received = 0;
+    while received < acknowledged {
+        received += u64::from(within("an event", client.next()).await.unwrap().unwrap().is_text());
+    }
     client.send(Message::text(format!("{{\"ack\":{acknowledged}}}"))).await.unwrap();
     let cursor = || {
         gateway.consumers.list().into_iter().find(|(key, _)| &**key == name).map(|(_, row)| row.cursor.get())

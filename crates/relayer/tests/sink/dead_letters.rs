@@ -171,8 +171,7 @@ async fn a_crash_while_one_letter_is_replayed_or_after_one_is_dropped_loses_no_o
     gateway.crash().await;
     post.take();
     let gateway = Gateway::start_with(&folder, &hook.output(""));
-    let sink = gateway.sink(0);
-    let letters = || &sink.dead_letters;
+    let letters = || std::sync::Arc::clone(&gateway.sink(0).dead_letters);
     assert_eq!((kept(&gateway), letters().replaying()), (vec![2, 4, 6, 10], 0));
     assert_eq!(letters().replay(LetterSelector::One(seq(4))), 1);
     assert!(letters().is_replaying(seq(4)) && !letters().is_replaying(seq(6)));
